@@ -1,0 +1,123 @@
+"""Pattern: what is chosen together (unit) and who competes with whom (pool)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from gossamer.core.errors import PatternError, unknown
+
+Tile = tuple[int | None, int | None]
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A sparsity pattern over a matrix ``[rows, cols]``.
+
+    Args:
+        unit: rows and columns of the cell that is kept or dropped as a whole.
+        pool: rows and columns of the region inside which cells compete; None means all.
+        exact: units kept in every pool, where the pattern itself fixes it (the N of N:M).
+
+    >>> nm(2, 4)
+    Pattern(unit=(1, 1), pool=(1, 4), exact=2)
+    """
+
+    unit: tuple[int, int] = (1, 1)
+    pool: Tile = (None, None)
+    exact: int | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.unit) < 1:
+            raise PatternError(f"A pattern unit needs sides of at least 1, not {self.unit}.")
+        for side, unit in zip(self.pool, self.unit):
+            if side is not None and (side < unit or side % unit):
+                raise PatternError(
+                    f"A pool side of {side} must be a multiple of the unit side {unit}."
+                )
+        if self.exact is not None:
+            rows, cols = self.pool
+            if rows is None or cols is None:
+                raise PatternError("An exact count needs a pool of fixed size.")
+            size = (rows // self.unit[0]) * (cols // self.unit[1])
+            if not 0 < self.exact <= size:
+                raise PatternError(
+                    f"Cannot keep {self.exact} of {size} in each group: N must lie in 1..M of N:M."
+                )
+
+    @property
+    def is_nm(self) -> bool:
+        """True for N:M, N kept in every run of M columns."""
+        return self.exact is not None and self.unit == (1, 1) and self.pool[0] == 1
+
+    @property
+    def density(self) -> float | None:
+        """Share of weights kept, where the pattern alone fixes it."""
+        if self.exact is None or self.pool[0] is None or self.pool[1] is None:
+            return None
+        return self.exact * self.unit[0] * self.unit[1] / (self.pool[0] * self.pool[1])
+
+    def fits(self, rows: int, cols: int, where: str = "the matrix") -> None:
+        """Raise PatternError where the pattern does not tile ``[rows, cols]``."""
+        if rows % self.unit[0] or cols % self.unit[1]:
+            raise PatternError(
+                f"{where}: blocks of {self.unit[0]}x{self.unit[1]} do not tile "
+                f"{rows}x{cols}; use a block that divides both sides."
+            )
+        if self.is_nm and cols % (self.pool[1] or 1):
+            raise PatternError(
+                f"{where}: width {cols} is not a multiple of M={self.pool[1]} in {self}; "
+                f"choose an M that divides {cols}, or leave this layer out."
+            )
+
+    def __str__(self) -> str:
+        if self.is_nm:
+            return f"{self.exact}:{self.pool[1]}"
+        if self.unit != (1, 1):
+            return f"{self.unit[0]}x{self.unit[1]}"
+        names = {(None, None): "unstructured", (1, None): "rows"}
+        return names.get(self.pool, f"columns{self.pool[1]}")
+
+
+def unstructured() -> Pattern:
+    """All weights of a matrix compete with one another."""
+    return Pattern()
+
+
+def rows() -> Pattern:
+    """Each output row keeps its own share (also: constant fan-in)."""
+    return Pattern(pool=(1, None))
+
+
+def columns(width: int) -> Pattern:
+    """Each block of ``width`` columns keeps its own share, rows inside it compete."""
+    return Pattern(pool=(None, width))
+
+
+def nm(n: int, m: int) -> Pattern:
+    """N kept in every run of M consecutive columns."""
+    return Pattern(pool=(1, m), exact=n)
+
+
+def block(height: int, width: int) -> Pattern:
+    """Whole blocks of ``height`` x ``width`` are kept or dropped."""
+    return Pattern(unit=(height, width))
+
+
+def parse_pattern(text: str) -> Pattern:
+    """Read a pattern: ``2:4``, ``16x16``, ``rows``, ``unstructured`` or ``columns128``.
+
+    >>> str(parse_pattern("2:4"))
+    '2:4'
+    """
+    text = text.strip().lower()
+    if match := re.fullmatch(r"(\d+):(\d+)", text):
+        return nm(int(match[1]), int(match[2]))
+    if match := re.fullmatch(r"(\d+)x(\d+)", text):
+        return block(int(match[1]), int(match[2]))
+    if match := re.fullmatch(r"columns(\d+)", text):
+        return columns(int(match[1]))
+    named = {"unstructured": unstructured, "rows": rows}
+    if text not in named:
+        raise PatternError(unknown("pattern", text, [*named, "2:4", "4:8", "16x16", "columns128"]))
+    return named[text]()

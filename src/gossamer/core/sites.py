@@ -1,0 +1,149 @@
+"""Sites: the prunable weight matrices of a model, found by type and shape."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.core.errors import UnsupportedError
+
+Kind = Literal["linear", "conv1d", "expert"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One weight matrix of a model, seen as ``[out, in]`` whatever way the module stores it.
+
+    Args:
+        name: dotted path of the parameter, with ``[e]`` appended for expert ``e``.
+        module: the module that owns the parameter.
+        kind: linear ``[out, in]``, conv1d ``[in, out]`` or expert ``[experts, out, in]``.
+        param: the parameter's name inside the module.
+        index: the expert, for kind expert.
+    """
+
+    name: str
+    module: nn.Module
+    kind: Kind
+    param: str = "weight"
+    index: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(out, in)``."""
+        view = self.view()
+        return view.shape[0], view.shape[1]
+
+    def view(self) -> Tensor:
+        """The weight as ``[out, in]``: a view into the parameter, never a copy."""
+        weight: Tensor = getattr(self.module, self.param).detach()
+        if self.kind == "conv1d":
+            return weight.t()
+        return weight if self.index is None else weight[self.index]
+
+    def write(self, weight: Tensor) -> None:
+        """Overwrite the parameter's values in place with ``[out, in]``; dtype and device stay."""
+        with torch.no_grad():
+            self.view().copy_(weight)
+
+
+def sites(model: nn.Module, match: str | None = None) -> list[Site]:
+    """Every prunable matrix, in the order of the model's modules.
+
+    Inside the repeated blocks (see `blocks`) these are Linear layers, transformers' Conv1D and
+    stacked experts (3-D parameters); embeddings, heads, norms and routers are outside or of
+    another type. A model without repeated blocks gives all of its Linear layers. A parameter
+    that is shared by several modules, or with an embedding, is listed once or not at all.
+
+    Args:
+        model: any module.
+        match: a shell pattern that the site's name must match, such as ``*mlp*``.
+
+    Raises:
+        UnsupportedError: nothing prunable is found.
+
+    >>> [s.name for s in sites(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)))]
+    ['0.weight', '2.weight']
+    """
+    embedded = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    found: list[Site] = []
+    seen: set[tuple[int, int | None]] = set()
+    for path, block in blocks(model):
+        for name, module in block.named_modules():
+            full = ".".join(part for part in (path, name) if part)
+            for site in _sites_of(full, module):
+                identity = id(getattr(module, site.param))
+                key = (identity, site.index)
+                if identity not in embedded and key not in seen:
+                    seen.add(key)
+                    found.append(site)
+    kept = [s for s in found if match is None or fnmatch.fnmatch(s.name, match)]
+    if not kept:
+        detail = f" that matches {match!r}" if found else ""
+        raise UnsupportedError(
+            f"{type(model).__name__} has no prunable site{detail}: gossamer prunes nn.Linear, "
+            "transformers Conv1D and stacked expert weights."
+        )
+    return kept
+
+
+def blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The repeated blocks of a model as ``(path, module)``, or ``[("", model)]`` without any.
+
+    They are the members of the ModuleList (or Sequential) whose equal-typed children own the
+    greatest share of the parameters.
+    """
+    lists = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) > 0
+        and len({type(child) for child in module}) == 1
+        and any(_sites_of("", inner) for inner in module.modules())
+    ]
+    if not lists:
+        return [("", model)]
+    path, chosen = max(lists, key=lambda item: _size(item[1]))
+    return [(f"{path}.{i}" if path else str(i), child) for i, child in enumerate(chosen)]
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _sites_of(path: str, module: nn.Module) -> list[Site]:
+    prefix = f"{path}." if path else ""
+    if isinstance(module, nn.Linear):
+        return [Site(f"{prefix}weight", module, "linear")]
+    if is_conv1d(module):
+        return [Site(f"{prefix}weight", module, "conv1d")]
+    return list(_expert_sites(prefix, module))
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """True for transformers' Conv1D, a Linear that stores ``[in, out]``."""
+    weight = getattr(module, "weight", None)
+    return (
+        type(module).__name__ == "Conv1D"
+        and type(module).__module__.startswith("transformers.")
+        and isinstance(weight, nn.Parameter)
+        and weight.dim() == 2
+    )
+
+
+def _expert_sites(prefix: str, module: nn.Module) -> Iterator[Site]:
+    """Stacked experts: two 3-D parameters of equal length whose widths chain."""
+    stacked = {n: p for n, p in module.named_parameters(recurse=False) if p.dim() == 3}
+    if len(stacked) != 2:
+        return
+    (_, first), (_, second) = stacked.items()
+    experts, out, width = first.shape
+    if second.shape[0] != experts or second.shape[1] != width or out != 2 * second.shape[2]:
+        return
+    for name in stacked:
+        for index in range(experts):
+            yield Site(f"{prefix}{name}[{index}]", module, "expert", name, index)
