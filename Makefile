@@ -1,0 +1,45 @@
+# Everything that sets the project up, runs it and checks it.
+#   make demo     fresh environment, the main job on the default model, prints where its page is
+#   make test     fresh environment, whole suite
+#   make check    ruff, mypy, import contract and suite in the environment at hand
+#   make lint     the first three of these
+#   make docs     the generated pages of docs/systems
+PYTHON ?= python3
+OUT ?= frontier-out
+PYTEST_ARGS ?= -n 2 --dist loadfile
+
+# A fresh environment in $(VENV) with the project, its $(EXTRAS) and the versions last tested.
+install = echo "Installing into $(VENV) ..." && $(PYTHON) -m venv --clear $(VENV) && \
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt ".[$(EXTRAS)]"
+
+.PHONY: demo test check lint suite docs clean
+
+demo: VENV = .venv-demo
+demo: EXTRAS = lm,report
+demo:
+	@$(install)
+	$(VENV)/bin/gossamer frontier smollm2 --out $(OUT)
+	@echo "The page: $(abspath $(OUT))/frontier.html"
+
+test: VENV = .venv-test
+test: EXTRAS = lm,report,test
+test:
+	@$(install)
+	$(MAKE) --no-print-directory suite PYTHON=$(VENV)/bin/python
+
+check: lint suite
+
+lint:
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+	$(PYTHON) -c "from importlinter.cli import lint_imports_command as run; run()"
+
+# One thread a process: the suite's matrices are small, and two processes share the cores.
+suite:
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest $(PYTEST_ARGS)
+
+docs:
+	$(PYTHON) -m gossamer.cards.render docs/systems
+
+clean:
+	rm -rf .venv-demo .venv-test build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
