@@ -42,7 +42,7 @@ def shared_data() -> Path:
     return DATA
 
 
-@pytest.fixture()
+@pytest.fixture
 def checkout() -> Path:
     """Root of the source tree that the test file lies in."""
     return CHECKOUT

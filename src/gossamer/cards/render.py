@@ -1,0 +1,107 @@
+"""Reference pages of the systems, written from their cards and fields.
+
+``python -m gossamer.cards.render FOLDER`` writes one Markdown page a system and an index.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gossamer.cards.card import Card, cards, get_system
+from gossamer.cards.parameters import Parameter, parameters
+from gossamer.core.errors import GossamerError
+
+_INDEX = "README.md"
+
+
+def system_page(card: Card, system: type) -> str:
+    """The Markdown page of one system."""
+    sections = [
+        f"# {card.title}",
+        f"`{card.id}`, family {card.family}, {card.year}. {card.paper}",
+        f"**Keeps** {card.keeps}",
+        inspect.cleandoc(system.__doc__ or ""),
+        "## Parameters\n\n" + _parameter_table(parameters(system)),
+        "## Reported\n\n" + _bullets(card.reported, "Nothing is quoted from the paper."),
+        "## Ours\n\n" + _bullets(card.ours, "Implemented, not measured."),
+        "## Where ours differs\n\n" + _bullets(card.differs, "Nowhere that is known."),
+        "## Needs\n\n" + _bullets(card.needs, "The weights alone."),
+        "## Run it\n\n" + _recipe(card),
+    ]
+    return "\n\n".join(section for section in sections if section.strip()) + "\n"
+
+
+def index_page(found: Iterable[Card]) -> str:
+    """The Markdown table of all systems."""
+    rows = [f"| [{c.id}]({c.id}.md) | {c.family} | {c.keeps} | {c.paper} |" for c in found]
+    head = ["# Systems", "", "| id | family | keeps | paper |", "|---|---|---|---|"]
+    note = ["", "Written by `make docs` from the cards and fields in the source; edit those."]
+    return "\n".join([*head, *rows, *note]) + "\n"
+
+
+def reference_pages() -> dict[str, str]:
+    """Text of every reference page by file name."""
+    found = cards()
+    pages = {f"{card.id}.md": system_page(card, get_system(card.id)) for card in found}
+    return {_INDEX: index_page(found), **pages}
+
+
+def write_pages(pages: Mapping[str, str], folder: Path) -> None:
+    """Write the pages and remove those of systems that are gone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in pages.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    for old in folder.glob("*.md"):
+        if old.name not in pages:
+            old.unlink()
+
+
+def _parameter_table(found: Iterable[Parameter]) -> str:
+    rows = [
+        f"| `{p.name}` | {_default(p.default)} | {_cell(p.domain)} | {_cell(p.meaning)} |"
+        for p in found
+    ]
+    return "\n".join(["| name | default | allowed | meaning |", "|---|---|---|---|", *rows])
+
+
+def _default(value: Any) -> str:
+    return "required" if value is dataclasses.MISSING else f"`{value}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|") or "any"
+
+
+def _bullets(lines: Iterable[str], otherwise: str) -> str:
+    return "\n".join(f"- {line}" for line in lines) or otherwise
+
+
+def _recipe(card: Card) -> str:
+    return (
+        f"```\ngossamer prune MODEL --system {card.id} --density 0.5 --out DIR\n"
+        f"gossamer evidence {card.id}\n```\n\n"
+        "```python\nfrom gossamer.cards import get_system\n\n"
+        f'result = get_system("{card.id}")(density=0.5).run(model, tokens)\n```'
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages into the folder named on the command line; the exit code."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m gossamer.cards.render FOLDER\n")
+        return 2
+    try:
+        write_pages(reference_pages(), Path(arguments[0]))
+    except (GossamerError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
