@@ -33,7 +33,9 @@ class Options:
     all: Annotated[
         tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="every system with a script")
     ] = False
-    seed: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N [N ...]", help="one or more seeds")] = (0,)
+    seed: Annotated[
+        tuple[int, ...], tyro.conf.arg(metavar="N [N ...]", help="one or more seeds")
+    ] = (0,)
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE", help="cpu, cuda, cuda:1")] = "cpu"
     scale: Annotated[Scale, tyro.conf.arg(help="full may want a GPU")] = "quick"
     data: Annotated[
