@@ -1,0 +1,126 @@
+"""How the kept weights of a matrix lie in memory and on disk; lossless both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from gossamer.core import ConfigError, PatternError, Support, SupportError, UnsupportedError
+from gossamer.core.errors import unknown
+from gossamer.layout.bitmask import BITMASK
+from gossamer.layout.condensed import CONDENSED
+from gossamer.layout.csr import CSR
+from gossamer.layout.dense import DENSE
+from gossamer.layout.nm import NM
+from gossamer.layout.packed import Layout, Packed
+
+__all__ = [
+    "LAYOUTS", "Layout", "Packed", "check_packed", "layout_of", "pack", "packed_bytes",
+    "support_of", "unpack",
+]
+
+# The order decides ties of "auto": the one that is quicker to read stands first.
+LAYOUTS: Mapping[str, Layout] = MappingProxyType(
+    {layout.name: layout for layout in (DENSE, NM, CONDENSED, BITMASK, CSR)}
+)
+
+
+def layout_of(name: str) -> Layout:
+    """The layout of this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in LAYOUTS:
+        raise ConfigError(unknown("layout", name, LAYOUTS))
+    return LAYOUTS[name]
+
+
+def pack(
+    weight: Tensor,
+    support: Support | None = None,
+    layout: str = "auto",
+    dtype: torch.dtype | None = None,
+) -> Packed:
+    """The kept entries of a matrix in a layout; nothing outside the support is stored.
+
+    Args:
+        weight: ``[rows, cols]``, any float dtype; NaN and inf are kept as they are.
+        support: which entries are kept; None keeps the non-zeros.
+        layout: a key of `LAYOUTS`, or "auto" for the one with the fewest bytes (which is not
+            always the quickest one).
+        dtype: dtype of the stored values; None keeps the weight's.
+
+    Raises:
+        PatternError: the layout cannot hold the support.
+        SupportError: the support has another shape.
+        UnsupportedError: the weight is not a float matrix.
+
+    >>> packed = pack(torch.eye(64), layout="auto")
+    >>> packed.layout, packed.nbytes
+    ('condensed', 384)
+    """
+    if weight.dim() != 2 or not weight.is_floating_point():
+        raise UnsupportedError(
+            f"Only a float matrix can be packed, not {weight.dtype} of {tuple(weight.shape)}."
+        )
+    weight = weight.detach()
+    chosen = Support.of(weight != 0) if support is None else support
+    if chosen.shape != tuple(weight.shape):
+        raise SupportError(
+            f"A support of shape {chosen.shape} does not fit a weight of {tuple(weight.shape)}."
+        )
+    weight = weight.to(dtype or weight.dtype)
+    name = _smallest(chosen, weight.dtype) if layout == "auto" else layout
+    parts = layout_of(name).pack(weight, chosen)
+    return Packed(name, (weight.shape[0], weight.shape[1]), parts)
+
+
+def unpack(packed: Packed) -> Tensor:
+    """The dense matrix ``[rows, cols]``, with zeros outside the support."""
+    return layout_of(packed.layout).unpack(packed)
+
+
+def support_of(packed: Packed) -> Support:
+    """The kept entries.
+
+    Layout dense knows only its non-zeros; layout nm counts the zeros that fill short groups.
+    """
+    return layout_of(packed.layout).support(packed)
+
+
+def packed_bytes(layout: str, support: Support, dtype: torch.dtype) -> int | None:
+    """Bytes of the parts without packing, None where the layout cannot hold the support.
+
+    >>> packed_bytes("bitmask", Support.full(4, 16), torch.bfloat16)
+    136
+    """
+    if layout == "auto":
+        layout = _smallest(support, dtype)
+    return layout_of(layout).nbytes(support, dtype.itemsize)
+
+
+def check_packed(packed: Packed) -> None:
+    """Raise SupportError where the parts contradict the shape or one another.
+
+    Kernels trust what passed here: run it on parts that come from outside.
+    """
+    layout = layout_of(packed.layout)
+    missing = [name for name in layout.parts if name not in packed.parts]
+    if missing:
+        raise SupportError(
+            f"A {packed.layout} matrix lacks the part {missing[0]!r}; it has "
+            f"{', '.join(sorted(packed.parts)) or 'none'}."
+        )
+    layout.check(packed)
+
+
+def _smallest(support: Support, dtype: torch.dtype) -> str:
+    sizes = {name: layout.nbytes(support, dtype.itemsize) for name, layout in LAYOUTS.items()}
+    held = {name: size for name, size in sizes.items() if size is not None}
+    if not held:
+        raise PatternError(f"No layout holds a support of shape {support.shape}.")
+    return min(held, key=lambda name: held[name])

@@ -1,0 +1,131 @@
+"""nm: N kept in every run of M columns; the place of each inside its run takes log2(M) bits.
+
+Parts: values ``[rows, cols / M, N]``; index uint8 ``[rows, bytes]``: the places (0 to M - 1,
+ascending in each group) as one bit stream a row, ceil(log2 M) bits each, least significant bit
+first, padded to whole bytes. 2:4 at 16 bits takes 9 bits a weight.
+
+A group with fewer than N kept entries is filled with zeros at its lowest free places.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gossamer.core import PatternError, Support, SupportError
+from gossamer.core import nm as nm_pattern
+from gossamer.core.bits import pack_bits, row_bytes, unpack_bits
+from gossamer.layout.packed import Layout, Packed, expect, no_starts
+
+_RUNS = (4, 8, 16, 32, 2)
+
+
+def place_bits(m: int) -> int:
+    """Bits that name one of M places."""
+    return (m - 1).bit_length()
+
+
+def group(packed: Packed) -> tuple[int, int]:
+    """``(N, M)`` of the packed matrix, read from the shape of its values."""
+    _, groups, kept = packed.values.shape
+    return kept, packed.shape[1] // groups if groups else 1
+
+
+def _index_bytes(cols: int, n: int, m: int) -> int:
+    return row_bytes(cols // m * n * place_bits(m))
+
+
+def _in_groups(matrix: Tensor, m: int) -> Tensor:
+    """``[rows, cols]`` seen as ``[rows, cols / M, M]``."""
+    return matrix.view(matrix.shape[0], matrix.shape[1] // m, m)
+
+
+def _fit(support: Support, itemsize: int) -> tuple[int, int] | None:
+    """``(N, M)`` under which the support is held: its own pattern, else the exact one of least
+    bytes."""
+    rows, cols = support.shape
+    pattern = support.pattern
+    if rows == 0 or cols == 0:
+        return None
+    mask = support.mask()
+    if pattern.is_nm:
+        n, m = pattern.exact or 0, pattern.pool[1] or 1
+        fits = cols % m == 0 and int(_in_groups(mask, m).sum(-1).max()) <= n
+        return (n, m) if fits else None
+    found: list[tuple[int, int, int]] = []
+    for m in _RUNS:
+        if cols % m:
+            continue
+        counts = _in_groups(mask, m).sum(-1)
+        n = int(counts[0, 0])
+        if n and bool((counts == n).all()):
+            found.append((cols // m * n * itemsize + _index_bytes(cols, n, m), n, m))
+    return min(found)[1:] if found else None
+
+
+def _pack(weight: Tensor, support: Support) -> dict[str, Tensor]:
+    fit = _fit(support, weight.element_size())
+    if fit is None:
+        raise PatternError(
+            f"Layout nm cannot hold a support of pattern {support.pattern} and shape "
+            f"{support.shape}: the groups of M columns keep different counts; "
+            "choose the support under an N:M pattern, or use bitmask."
+        )
+    n, m = fit
+    mask = _in_groups(support.mask().to(weight.device), m)  # [rows, groups, m]
+    # A stable sort by "not kept" puts the kept places first, then the free ones, each ascending.
+    places = (~mask).to(torch.uint8).sort(dim=-1, stable=True).indices[..., :n].sort(-1).values
+    values = _in_groups(support.apply(weight).contiguous(), m).gather(-1, places)
+    shifts = torch.arange(place_bits(m), device=weight.device)
+    bits = ((places.unsqueeze(-1) >> shifts) & 1).to(torch.bool)  # [rows, groups, n, place_bits]
+    return {"values": values.contiguous(), "index": pack_bits(bits.flatten(1))}
+
+
+def _columns(packed: Packed) -> Tensor:
+    """int64 ``[rows, groups * N]``: the column of every value."""
+    rows, groups, n = packed.values.shape
+    _, m = group(packed)
+    width = place_bits(m)
+    bits = unpack_bits(packed.parts["index"], groups * n * width)
+    bits = bits.view(rows, groups, n, width).long()
+    places = (bits << torch.arange(width, device=bits.device)).sum(-1)
+    first = torch.arange(groups, device=bits.device).view(1, groups, 1) * m
+    return (places + first).flatten(1)
+
+
+def _unpack(packed: Packed) -> Tensor:
+    dense = packed.values.new_zeros(packed.shape)
+    return dense.scatter_(1, _columns(packed), packed.values.flatten(1))
+
+
+def _support(packed: Packed) -> Support:
+    mask = torch.zeros(packed.shape, dtype=torch.bool, device=packed.device)
+    return Support.of(mask.scatter_(1, _columns(packed), True), nm_pattern(*group(packed)))
+
+
+def _nbytes(support: Support, itemsize: int) -> int | None:
+    fit = _fit(support, itemsize)
+    if fit is None:
+        return None
+    n, m = fit
+    rows, cols = support.shape
+    return rows * (cols // m * n * itemsize + _index_bytes(cols, n, m))
+
+
+def _check(packed: Packed) -> None:
+    rows, cols = packed.shape
+    if packed.values.dim() != 3 or 0 in packed.values.shape:
+        raise SupportError(
+            f"The values of an nm matrix must be [rows, groups, N], not of shape "
+            f"{tuple(packed.values.shape)}."
+        )
+    n, m = group(packed)
+    expect(packed, "values", None, (rows, cols // m, n))
+    expect(packed, "index", torch.uint8, (rows, _index_bytes(cols, n, m)))
+    if cols % m or n > m:
+        raise SupportError(f"An nm matrix of {cols} columns cannot be {n}:{m}; it is damaged.")
+    if m & (m - 1) and packed.device.type != "meta" and int(_columns(packed).max()) >= cols:
+        raise SupportError(f"An nm matrix of {cols} columns names a column beyond it.")
+
+
+NM = Layout("nm", ("values", "index"), _pack, _unpack, _support, _nbytes, no_starts, _check)

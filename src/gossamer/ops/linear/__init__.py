@@ -1,0 +1,6 @@
+"""linear: y = x W^T + b with W packed."""
+
+from gossamer.ops.linear.function import explain, linear
+from gossamer.ops.linear.module import PackedLinear
+
+__all__ = ["PackedLinear", "explain", "linear"]

@@ -1,0 +1,32 @@
+"""The truth: unpack, then multiply densely; also the gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gossamer.layout import Packed, support_of, unpack
+
+
+def result_dtype(x: Tensor, values: Tensor) -> torch.dtype:
+    """The wider of the two: bfloat16 with float32 gives float32."""
+    return torch.promote_types(x.dtype, values.dtype)
+
+
+def linear(x: Tensor, packed: Packed, bias: Tensor | None) -> Tensor:
+    """``y = x W^T + b`` for x ``[batch, cols]``, in the wider dtype of x and values."""
+    dtype = result_dtype(x, packed.values)
+    y = x.to(dtype) @ unpack(packed).to(dtype).t()
+    return y if bias is None else y + bias.to(dtype)
+
+
+def grad_x(grad: Tensor, packed: Packed) -> Tensor:
+    """``dL/dx = grad W`` for grad ``[batch, rows]``."""
+    return grad @ unpack(packed).to(grad.dtype)
+
+
+def grad_values(grad: Tensor, x: Tensor, packed: Packed) -> Tensor:
+    """``dL/dvalues``: the entries of ``grad^T x`` at the kept places, shaped as the values."""
+    full = grad.t() @ x.to(grad.dtype)  # [rows, cols]
+    kept = full if packed.layout == "dense" else full[support_of(packed).mask()]
+    return kept.reshape(packed.values.shape).to(packed.dtype)
