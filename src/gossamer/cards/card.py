@@ -50,14 +50,23 @@ def system(card: Card) -> Callable[[T], T]:
     """Class decorator that registers a system (a frozen dataclass) under its card's id."""
 
     def register(cls: T) -> T:
+        if card.family not in FAMILIES:
+            raise ConfigError(unknown("family", card.family, FAMILIES))
         known = _SYSTEMS.get(card.id)
-        if known is not None and known[1].__qualname__ != cls.__qualname__:
-            raise ConfigError(f"Two systems claim the id {card.id!r}: {known[1]} and {cls}.")
+        if known is not None and _origin(known[1]) != _origin(cls):
+            raise ConfigError(
+                f"Two systems claim the id {card.id!r}: {_origin(known[1])} and {_origin(cls)}; "
+                "give one of them another id."
+            )
         _SYSTEMS[card.id] = (card, cls)
-        cls.card = card
+        cls.card = card  # type: ignore[attr-defined]
         return cls
 
     return register
+
+
+def _origin(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def load_families() -> None:

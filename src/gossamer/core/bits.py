@@ -19,8 +19,8 @@ def pack_bits(mask: Tensor) -> Tensor:
     """
     cols = mask.shape[-1]
     padded = torch.nn.functional.pad(mask.to(torch.uint8), (0, row_bytes(cols) * 8 - cols))
-    grouped = padded.unflatten(-1, (row_bytes(cols), 8))  # [..., bytes, 8]
-    packed = grouped[..., 0].clone()
+    grouped = torch.unflatten(padded, -1, (row_bytes(cols), 8))  # [..., bytes, 8]
+    packed: Tensor = grouped[..., 0].clone()
     for bit in range(1, 8):
         packed |= grouped[..., bit] << bit
     return packed
@@ -35,5 +35,6 @@ def unpack_bits(bits: Tensor, cols: int) -> Tensor:
 
 def count_bits(bits: Tensor) -> Tensor:
     """Number of set bits in each row: uint8 ``[..., bytes]`` to int64 ``[...]``."""
-    table = torch.tensor([i.bit_count() for i in range(256)], dtype=torch.uint8, device=bits.device)
-    return table[bits.long()].sum(-1, dtype=torch.int64)
+    pairs = bits - ((bits >> 1) & 0x55)
+    nibbles = (pairs & 0x33) + ((pairs >> 2) & 0x33)
+    return ((nibbles + (nibbles >> 4)) & 0x0F).sum(-1, dtype=torch.int64)

@@ -40,7 +40,8 @@ class ConfigError(GossamerError, ValueError):
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """One sentence for an unknown name, with the nearest known one."""
-    options = sorted(known)
-    near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(options)}."
-    return f"Unknown {what} {name!r}: {hint}"
+    options = {option.lower(): option for option in sorted(known)}
+    near = difflib.get_close_matches(name.lower(), options, n=1, cutoff=0.5)
+    if near:
+        return f"Unknown {what} {name!r}: did you mean {options[near[0]]!r}?"
+    return f"Unknown {what} {name!r}: choose one of {', '.join(options.values())}."

@@ -33,7 +33,7 @@ class Pattern:
         for side, unit in zip(self.pool, self.unit):
             if side is not None and (side < unit or side % unit):
                 raise PatternError(
-                    f"A pool side of {side} must be a multiple of the unit side {unit}."
+                    f"A pool side must be a positive multiple of the unit side {unit}, not {side}."
                 )
         if self.exact is not None:
             rows, cols = self.pool
@@ -58,7 +58,7 @@ class Pattern:
         return self.exact * self.unit[0] * self.unit[1] / (self.pool[0] * self.pool[1])
 
     def fits(self, rows: int, cols: int, where: str = "the matrix") -> None:
-        """Raise PatternError where the pattern does not tile ``[rows, cols]``."""
+        """Raise PatternError, which names ``where``, if the pattern does not tile the matrix."""
         if rows % self.unit[0] or cols % self.unit[1]:
             raise PatternError(
                 f"{where}: blocks of {self.unit[0]}x{self.unit[1]} do not tile "
@@ -69,14 +69,23 @@ class Pattern:
                 f"{where}: width {cols} is not a multiple of M={self.pool[1]} in {self}; "
                 f"choose an M that divides {cols}, or leave this layer out."
             )
+        if self.exact is not None and (rows % (self.pool[0] or 1) or cols % (self.pool[1] or 1)):
+            raise PatternError(
+                f"{where}: groups of {self.pool[0]}x{self.pool[1]} do not tile {rows}x{cols}; "
+                "use a group that divides both sides."
+            )
 
     def __str__(self) -> str:
         if self.is_nm:
             return f"{self.exact}:{self.pool[1]}"
-        if self.unit != (1, 1):
-            return f"{self.unit[0]}x{self.unit[1]}"
-        names = {(None, None): "unstructured", (1, None): "rows"}
-        return names.get(self.pool, f"columns{self.pool[1]}")
+        tile = "x".join("all" if side is None else str(side) for side in self.pool)
+        if self.unit != (1, 1) or self.exact is not None:
+            block = f"{self.unit[0]}x{self.unit[1]}"
+            count = "" if self.exact is None else f"{self.exact} of "
+            return block if self == Pattern(self.unit) else f"{count}{block} in {tile}"
+        names = {Pattern(): "unstructured", Pattern(pool=(1, None)): "rows"}
+        named = f"1x1 in {tile}" if self.pool[0] is not None else f"columns{self.pool[1]}"
+        return names.get(self, named)
 
 
 def unstructured() -> Pattern:
@@ -96,6 +105,8 @@ def columns(width: int) -> Pattern:
 
 def nm(n: int, m: int) -> Pattern:
     """N kept in every run of M consecutive columns."""
+    if not 0 < n <= m:
+        raise PatternError(f"In the pattern {n}:{m} (N:M, N kept of M) N must lie in 1..M.")
     return Pattern(pool=(1, m), exact=n)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gossamer.core.bits import count_bits, pack_bits, unpack_bits
+from gossamer.core.bits import count_bits, pack_bits, row_bytes, unpack_bits
 from gossamer.core.errors import PatternError, SupportError
 from gossamer.core.pattern import Pattern, unstructured
 
@@ -29,6 +29,16 @@ class Support:
     shape: tuple[int, int]
     bits: Tensor
     pattern: Pattern = field(default_factory=unstructured)
+
+    def __post_init__(self) -> None:
+        rows, cols = self.shape
+        if self.bits.dtype != torch.uint8 or tuple(self.bits.shape) != (rows, row_bytes(cols)):
+            raise SupportError(
+                f"Bits for {rows}x{cols} must be uint8 of shape {(rows, row_bytes(cols))}, "
+                f"not {self.bits.dtype} of shape {tuple(self.bits.shape)}."
+            )
+        if cols % 8 and bool((self.bits[:, -1] >> (cols % 8)).any()):
+            raise SupportError(f"Bits beyond column {cols - 1} must be 0; the bits are damaged.")
 
     @staticmethod
     def of(mask: Tensor, pattern: Pattern | None = None) -> Support:
@@ -77,40 +87,48 @@ class Support:
         return torch.where(self.mask().to(weight.device), weight, weight.new_zeros(()))
 
     def check(self, pattern: Pattern) -> None:
-        """Raise PatternError where the support breaks the pattern."""
+        """Raise PatternError where a unit is cut or a pool keeps more than the pattern's count.
+
+        A pool may keep fewer: an N:M support whose groups hold at most N entries is N:M.
+        """
         pattern.fits(*self.shape)
-        mask = self.mask()
-        if pattern.unit != (1, 1):
-            height, width = pattern.unit
-            tiles = mask.unflatten(0, (-1, height)).unflatten(2, (-1, width))
-            if bool((tiles.any(3).any(1) != tiles.all(3).all(1)).any()):
-                raise PatternError(f"The support cuts through {height}x{width} blocks.")
-        if pattern.is_nm:
-            kept = mask.unflatten(1, (-1, pattern.pool[1] or 1)).sum(-1)
-            worst = int(kept.max()) if kept.numel() else 0
-            if worst > (pattern.exact or 0):
+        height, width = pattern.unit
+        cells = tiles(self.mask(), height, width)
+        units = cells.any(3).any(1)
+        if bool((units != cells.all(3).all(1)).any()):
+            raise PatternError(f"The support cuts through {height}x{width} blocks.")
+        if pattern.exact is not None and units.numel():
+            high, wide = (pattern.pool[0] or height) // height, (pattern.pool[1] or width) // width
+            worst = int(tiles(units, high, wide).sum((1, 3)).max())
+            if worst > pattern.exact:
                 raise PatternError(f"The support keeps {worst} in a group, which is not {pattern}.")
 
     def _same(self, shape: tuple[int, ...]) -> None:
         if shape != self.shape:
             raise SupportError(f"A support of shape {self.shape} does not fit a tensor of {shape}.")
 
-    def _combine(self, other: Support, bits: Tensor) -> Support:
+    def _other(self, other: Support) -> Tensor:
         self._same(other.shape)
-        return Support(self.shape, bits)
+        return other.bits.to(self.bits.device)
 
     def __and__(self, other: Support) -> Support:
-        return self._combine(other, self.bits & other.bits)
+        return Support(self.shape, self.bits & self._other(other))
 
     def __or__(self, other: Support) -> Support:
-        return self._combine(other, self.bits | other.bits)
+        return Support(self.shape, self.bits | self._other(other))
 
     def __sub__(self, other: Support) -> Support:
-        return self._combine(other, self.bits & ~other.bits)
+        return Support(self.shape, self.bits & ~self._other(other))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Support):
             return NotImplemented
-        return self.shape == other.shape and torch.equal(self.bits, other.bits)
+        return self.shape == other.shape and torch.equal(self.bits, self._other(other))
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def tiles(matrix: Tensor, height: int, width: int) -> Tensor:
+    """``[rows, cols]`` as ``[rows / height, height, cols / width, width]``."""
+    rows, cols = matrix.shape
+    return matrix.reshape(rows // height, height, cols // width, width)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import types
-import typing
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import annotated_types as at
@@ -15,8 +14,10 @@ from gossamer.core.errors import ConfigError, unknown
 def validate(config: Any) -> None:
     """Check every field of a dataclass against its type and constraints; call in __post_init__.
 
-    Understands ``Annotated[...]`` with ``annotated_types`` bounds, ``Literal`` choices and
-    unions with None. Raises ConfigError with one sentence for the first value out of its domain.
+    Understands int, float, str and bool, ``Literal`` choices, unions with None and, inside
+    ``Annotated``, the bounds of ``annotated_types``; other annotations (texts for the command
+    line, types of other kinds) are left alone. Raises ConfigError with one sentence for the
+    first value out of its domain.
     """
     hints = get_type_hints(type(config), include_extras=True)
     for field in dataclasses.fields(config):
@@ -25,20 +26,21 @@ def validate(config: Any) -> None:
 
 
 def _check(name: str, value: Any, hint: Any) -> None:
-    constraints: tuple[Any, ...] = ()
-    if get_origin(hint) is Annotated:
-        hint, *rest = get_args(hint)
-        constraints = tuple(rest)
-    if get_origin(hint) in (Union, types.UnionType):
+    constraints: list[Any] = []
+    while get_origin(hint) in (Annotated, Union, types.UnionType):
+        if get_origin(hint) is Annotated:
+            hint, *rest = get_args(hint)
+            constraints += rest
+            continue
+        members = [member for member in get_args(hint) if member is not type(None)]
         if value is None and type(None) in get_args(hint):
             return
-        members = [h for h in get_args(hint) if h is not type(None)]
-        if len(members) == 1:
-            hint = members[0]
+        if len(members) != 1:
+            break
+        hint = members[0]
     if get_origin(hint) is Literal:
-        options = get_args(hint)
-        if value not in options:
-            raise ConfigError(unknown(name, str(value), [str(o) for o in options]))
+        if value not in get_args(hint):
+            raise ConfigError(unknown(name, str(value), [str(o) for o in get_args(hint)]))
     elif hint in (int, float, str, bool) and not _is(value, hint):
         raise ConfigError(f"{name} must be of type {hint.__name__}, not {value!r}.")
     for constraint in constraints:
@@ -56,13 +58,12 @@ def _bound(name: str, value: Any, constraint: Any) -> None:
         for part in constraint:
             _bound(name, value, part)
         return
-    tests: dict[type, tuple[str, typing.Callable[[Any, Any], bool]]] = {
-        at.Gt: ("gt", lambda v, b: v > b), at.Ge: ("ge", lambda v, b: v >= b),
-        at.Lt: ("lt", lambda v, b: v < b), at.Le: ("le", lambda v, b: v <= b),
-    }
-    words = {"gt": "greater than", "ge": "at least", "lt": "less than", "le": "at most"}
-    for kind, (attribute, holds) in tests.items():
-        if isinstance(constraint, kind):
-            bound = getattr(constraint, attribute)
-            if not holds(value, bound):
-                raise ConfigError(f"{name} must be {words[attribute]} {bound}, not {value}.")
+    # Written so that nan, which compares false with everything, is out of every domain.
+    if isinstance(constraint, at.Gt) and not value > constraint.gt:
+        raise ConfigError(f"{name} must be greater than {constraint.gt}, not {value}.")
+    if isinstance(constraint, at.Ge) and not value >= constraint.ge:
+        raise ConfigError(f"{name} must be at least {constraint.ge}, not {value}.")
+    if isinstance(constraint, at.Lt) and not value < constraint.lt:
+        raise ConfigError(f"{name} must be less than {constraint.lt}, not {value}.")
+    if isinstance(constraint, at.Le) and not value <= constraint.le:
+        raise ConfigError(f"{name} must be at most {constraint.le}, not {value}.")
