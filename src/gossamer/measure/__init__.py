@@ -1,0 +1,18 @@
+"""What an artefact costs and how good it is: bytes, operations, time, memory, perplexity."""
+
+from gossamer.core.memory import PeakMemory
+from gossamer.measure.cost import Macs, bytes_by_kind, macs_per_token, model_bytes
+from gossamer.measure.decode import DecodeRate, decode_rate, decode_rates, generate_text
+from gossamer.measure.environment import environment
+from gossamer.measure.frontier import Frontier
+from gossamer.measure.point import Point, load_points, save_points
+from gossamer.measure.quality import perplexity, token_losses
+from gossamer.measure.timing import Interval, median_interval, time_interleaved
+from gossamer.measure.verdict import Verdict, speedup, verdict
+
+__all__ = [
+    "DecodeRate", "Frontier", "Interval", "Macs", "PeakMemory", "Point", "Verdict",
+    "bytes_by_kind", "decode_rate", "decode_rates", "environment", "generate_text",
+    "load_points", "macs_per_token", "median_interval", "model_bytes", "perplexity",
+    "save_points", "speedup", "time_interleaved", "token_losses", "verdict",
+]
