@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gossamer.core.errors import UnsupportedError
+from gossamer.core.errors import SupportError, UnsupportedError
 
 Kind = Literal["linear", "conv1d", "expert"]
 
@@ -48,6 +48,10 @@ class Site:
 
     def write(self, weight: Tensor) -> None:
         """Overwrite the parameter's values in place with ``[out, in]``; dtype and device stay."""
+        if tuple(weight.shape) != self.shape:
+            raise SupportError(
+                f"{self.name} has shape {self.shape}; values of {tuple(weight.shape)} do not fit."
+            )
         with torch.no_grad():
             self.view().copy_(weight)
 
@@ -65,22 +69,21 @@ def sites(model: nn.Module, match: str | None = None) -> list[Site]:
         match: a shell pattern that the site's name must match, such as ``*mlp*``.
 
     Raises:
-        UnsupportedError: nothing prunable is found.
+        UnsupportedError: nothing prunable is found, or a weight that is found is quantised.
 
     >>> [s.name for s in sites(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)))]
     ['0.weight', '2.weight']
     """
-    embedded = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    embedded = {storage(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     found: list[Site] = []
-    seen: set[tuple[int, int | None]] = set()
+    seen: set[tuple[tuple[int, int], int | None]] = set()
     for path, block in blocks(model):
         for name, module in block.named_modules():
             full = ".".join(part for part in (path, name) if part)
             for site in _sites_of(full, module):
-                identity = id(getattr(module, site.param))
-                key = (identity, site.index)
-                if identity not in embedded and key not in seen:
-                    seen.add(key)
+                place = storage(getattr(module, site.param))
+                if place not in embedded and (place, site.index) not in seen:
+                    seen.add((place, site.index))
                     found.append(site)
     kept = [s for s in found if match is None or fnmatch.fnmatch(s.name, match)]
     if not kept:
@@ -89,14 +92,28 @@ def sites(model: nn.Module, match: str | None = None) -> list[Site]:
             f"{type(model).__name__} has no prunable site{detail}: gossamer prunes nn.Linear, "
             "transformers Conv1D and stacked expert weights."
         )
+    for site in kept:
+        dtype = getattr(site.module, site.param).dtype
+        if not dtype.is_floating_point:
+            raise UnsupportedError(
+                f"{site.name} holds {dtype} values: gossamer prunes floating-point weights; load "
+                "the model without quantisation."
+            )
     return kept
+
+
+def storage(weight: Tensor) -> tuple[int, int]:
+    """Where a tensor's values lie; equal for two tensors that are tied."""
+    if weight.device.type == "meta" or weight.untyped_storage().data_ptr() == 0:
+        return id(weight), 0
+    return weight.untyped_storage().data_ptr(), int(weight.storage_offset())
 
 
 def blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """The repeated blocks of a model as ``(path, module)``, or ``[("", model)]`` without any.
 
-    They are the members of the ModuleList (or Sequential) whose equal-typed children own the
-    greatest share of the parameters.
+    They are the members of the ModuleList whose equal-typed children own the greatest share of
+    the parameters.
     """
     lists = [
         (name, module)
