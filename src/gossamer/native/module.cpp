@@ -11,6 +11,10 @@
 namespace nb = nanobind;
 using gossamer::Isa;
 
+namespace gossamer {
+void bind_obs(nb::module_& m);
+}
+
 static std::vector<std::string> available() {
   std::vector<std::string> names;
   for (Isa isa : {Isa::plain, Isa::avx2, Isa::avx512}) {
@@ -33,5 +37,6 @@ NB_MODULE(_core, m) {
   m.def("isa", [] { return std::string(gossamer::isa_name(gossamer::current_isa())); });
   m.def("isas", &available);
   m.def("set_isa", &set_isa, nb::arg("name"));
+  gossamer::bind_obs(m);
   m.def("has_avx512_bf16", &gossamer::has_avx512_bf16);
 }

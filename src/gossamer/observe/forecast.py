@@ -51,7 +51,7 @@ def forecast(
     members = blocks(model)
     itemsize = _itemsize(model, plan)
     tokens = sum(_tokens(batch) for batch in batches)
-    widest_batch = max(_tokens(batch) for batch in batches)
+    widest_batch = max((_tokens(batch) for batch in batches), default=0)
     found = [site for group in by_block for site in group]
     narrow = min(min(site.shape) for site in found)
     width = _hidden_width(model, narrow)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from gossamer.core.errors import ConfigError, DataError, NeedsError, unknown
+
+T = TypeVar("T")
 
 NEEDS = {
     "input_sum": "sum over tokens of every input feature, float64 [in]",
@@ -27,6 +30,7 @@ class Stats:
     tokens: int = 0
     values: dict[str, Tensor] = field(default_factory=dict)
     chunks: list[Tensor] = field(default_factory=list)
+    derived: dict[str, Any] = field(default_factory=dict)
 
     def add(self, x: Tensor) -> None:
         """Accumulate inputs ``[..., in]``; raises DataError naming the site on NaN or infinity."""
@@ -47,8 +51,9 @@ class Stats:
             self._add("input_sq", wide.square().sum(0, dtype=torch.float64))
         if "input_gram" in self.needs:
             if "input_gram" not in self.values:
-                self.values["input_gram"] = wide.new_zeros(wide.shape[1], wide.shape[1])
-            self.values["input_gram"].addmm_(wide.t(), wide)
+                self.values["input_gram"] = gram(x)
+            else:
+                self.values["input_gram"] += gram(x)
         if "input" in self.needs:
             self.chunks.append(x.clone())
 
@@ -64,6 +69,12 @@ class Stats:
         if name == "input":
             return torch.cat(self.chunks) if self.chunks else self._missing(name)
         return self.values[name] if name in self.values else self._missing(name)
+
+    def once(self, name: str, compute: Callable[[], T]) -> T:
+        """What ``compute`` returns, kept for the other sites that share this input."""
+        if name not in self.derived:
+            self.derived[name] = compute()
+        return self.derived[name]
 
     def _missing(self, name: str) -> Tensor:
         raise NeedsError(f"{self.site}: the statistic {name!r} was not among the collected "
@@ -83,6 +94,18 @@ class Stats:
     def norm(self) -> Tensor:
         """Euclidean norm over tokens of every input feature, float32 [in]."""
         return self["input_sq"].sqrt().float()
+
+
+def gram(x: Tensor) -> Tensor:
+    """``x^T x`` in float32 of ``[tokens, in]``.
+
+    Products of two half-precision numbers are exact in float32, so on a GPU the matrix units may
+    form them; everywhere else the inputs are widened first.
+    """
+    if x.is_cuda and x.dtype in (torch.bfloat16, torch.float16):
+        return torch.mm(x.t(), x, out_dtype=torch.float32)
+    wide = x.float()
+    return wide.t() @ wide
 
 
 def check_needs(needs: Collection[str]) -> frozenset[str]:

@@ -97,7 +97,8 @@ def walk(
 
     Args:
         model: a module, or a Source such as a checkpoint whose blocks are read when needed.
-        batches: keyword arguments of the model's forward, such as ``{"input_ids": ids}``.
+        batches: keyword arguments of the model's forward, such as ``{"input_ids": ids}``; may be
+            empty where no site needs statistics.
         visit: edits sites in place through ``Site.write``.
         plan: what to collect and where to compute.
         journal: finished blocks are recorded in it, and taken from it instead of being redone.
@@ -106,9 +107,9 @@ def walk(
         DataError: no batches, or an activation that is not finite (the site is named).
         UnsupportedError: no prunable site, or a model whose blocks do not run once in order.
     """
-    if not batches:
-        raise DataError("There is no calibration data: give at least one sequence of tokens.")
     source = as_source(model)
+    if not batches and any(plan.needs(site) for site in sites(source.model, plan.match)):
+        raise DataError("There is no calibration data: give at least one sequence of tokens.")
     return _Walker(source, batches, visit, plan, journal, progress).run()
 
 
@@ -143,7 +144,7 @@ class _Walker:
             return
         hidden: list[Tensor] | None = None
         calls: list[list[Call]] | None = None
-        if self.blocks[0][0]:  # a model without repeated blocks runs as a whole
+        if self.blocks[0][0] and self.batches:  # without repeated blocks it runs as a whole
             traced = trace(self.source.model, self.blocks, self._on_device(), self._outside,
                            self._first)
             hidden, calls = traced.hidden, traced.calls

@@ -1,0 +1,9 @@
+"""Keep a few of a trained model's weights, after training."""
+
+from gossamer.prune.parts.sparsegpt import sparsegpt_layer
+from gossamer.prune.result import Result
+from gossamer.prune.run import Where
+from gossamer.prune.systems import DSnoT, Magnitude, SparseGPT, SparseLLM, Wanda
+
+__all__ = ["DSnoT", "Magnitude", "Result", "SparseGPT", "SparseLLM", "Wanda", "Where",
+           "sparsegpt_layer"]

@@ -1,0 +1,1 @@
+"""Scores, solvers and other parts that pruning systems are made of."""

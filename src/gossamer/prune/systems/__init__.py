@@ -1,0 +1,9 @@
+"""One published system a file; importing this package registers them."""
+
+from gossamer.prune.systems.dsnot import DSnoT
+from gossamer.prune.systems.magnitude import Magnitude
+from gossamer.prune.systems.sparsegpt import SparseGPT
+from gossamer.prune.systems.sparsellm import SparseLLM
+from gossamer.prune.systems.wanda import Wanda
+
+__all__ = ["DSnoT", "Magnitude", "SparseGPT", "SparseLLM", "Wanda"]
