@@ -1,0 +1,77 @@
+"""A plain Hugging Face folder, written by transformers itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.core import Support
+from gossamer.layout import unpack
+from gossamer.ops import PackedLinear
+from gossamer.store.about import About
+from gossamer.store.manifest import SiteRecord
+from gossamer.store.matrices import Matrix, matrices, pack_matrix
+from gossamer.store.shards import dense_record
+from gossamer.store.skeleton import quiet
+
+
+def write_plain(
+    model: nn.Module, folder: Path, facts: About, supports: Mapping[str, Support]
+) -> dict[str, SiteRecord]:
+    """Write the model with every packed matrix unpacked; the records of its sites.
+
+    transformers undoes its own renaming and stacking of experts, so that the folder looks like
+    the one the model first came from.
+    """
+    found = matrices(model)
+    for matrix in found:
+        if matrix.name in supports:  # raises where the support would drop weights
+            pack_matrix(matrix, supports[matrix.name], "dense", facts.dtype)
+    state = dense_state(model, facts.dtype)
+    with quiet(folder):
+        model.save_pretrained(folder, state_dict=dict(state))  # type: ignore[operator]
+    if facts.tokenizer is not None:
+        facts.tokenizer.save_pretrained(folder)
+    for source in facts.copies:
+        if not (folder / source.name).exists():
+            (folder / source.name).write_bytes(source.read_bytes())
+    if facts.dtype is not None:
+        _set_dtype(folder / "config.json", facts.dtype)
+    return {m.name: _record(m, state[m.param], facts.patterns.get(m.name)) for m in found}
+
+
+def dense_state(model: nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """The state dict that the model would have without packing; tied tensors stay shared."""
+    packed = {
+        path: module for path, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, PackedLinear)
+    }
+    parts = {
+        f"{path}.{part}": path for path, module in packed.items() for part in module.packed.parts
+    }
+    made: dict[int, Tensor] = {}
+    state: dict[str, Tensor] = {}
+    for key, tensor in model.state_dict(keep_vars=True).items():
+        path = parts.get(key)
+        name = key if path is None else f"{path}.weight"
+        if name in state:
+            continue
+        if id(tensor) not in made:
+            value = tensor.detach() if path is None else unpack(packed[path].packed)
+            made[id(tensor)] = value.to(dtype) if dtype and value.is_floating_point() else value
+        state[name] = made[id(tensor)]
+    return state
+
+
+def _record(matrix: Matrix, param: Tensor, pattern: str | None) -> SiteRecord:
+    return dense_record(matrix.kind, param, matrix.name, pattern)
+
+
+def _set_dtype(config: Path, dtype: torch.dtype) -> None:
+    data = json.loads(config.read_text(encoding="utf-8"))
+    data["dtype"] = str(dtype).removeprefix("torch.")
+    config.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")

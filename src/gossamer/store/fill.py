@@ -1,0 +1,162 @@
+"""A model's tensors put in place: packed layers installed, the rest assigned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.core import Site, StoreError
+from gossamer.core.sites import is_conv1d
+from gossamer.edit import Swap, apply
+from gossamer.layout import Packed, unpack
+from gossamer.ops import PackedLinear
+from gossamer.store.matrices import expert_index, parameter_name
+
+
+@dataclass
+class _Pending:
+    """What has arrived and waits for the end."""
+
+    packed: dict[str, Packed] = field(default_factory=dict)
+    stacks: dict[str, Tensor] = field(default_factory=dict)
+    experts: dict[str, set[int]] = field(default_factory=dict)
+    arrived: set[str] = field(default_factory=set)
+
+
+def fill(
+    model: nn.Module, items: Iterable[tuple[str, Tensor | Packed]], tied: Mapping[str, str],
+    source: object,
+) -> None:
+    """Give a model all of its tensors, in place.
+
+    A packed matrix replaces its nn.Linear by a packed layer. One that belongs to a layer
+    without a packed form (stacked experts, Conv1D, embeddings) is unpacked into the parameter.
+
+    Args:
+        model: parameters may lie on the meta device.
+        items: tensors by their name in the state dict, packed matrices by their site's name.
+        tied: ``{alias: name}`` of what is stored once and shared.
+        source: where the items come from, for the error's sentence.
+
+    Raises:
+        StoreError: a tensor that the model has no place for, of another shape, or missing.
+    """
+    expected = set(model.state_dict())
+    pending = _Pending()
+    for name, item in items:
+        if isinstance(item, Packed):
+            _take_packed(model, name, item, pending, source)
+        else:
+            _assign(model, name, item, source)
+            pending.arrived.add(name)
+    for name, stack in pending.stacks.items():
+        absent = set(range(len(stack))) - pending.experts[name]
+        if absent:
+            raise StoreError(f"{source} lacks {name}[{min(absent)}]; the folder is incomplete.")
+        _assign(model, name, stack, source)
+    arrived = pending.arrived | set(pending.stacks) | set(pending.packed)
+    missing = expected - arrived - set(tied)
+    if missing:
+        raise StoreError(
+            f"{source} lacks {min(missing)}, which {type(model).__name__} needs; the folder "
+            "belongs to another model or was written by another version of its class."
+        )
+    _tie(model, tied, pending.packed, source)
+    _install(model, tied, pending.packed)
+
+
+def _take_packed(
+    model: nn.Module, name: str, item: Packed, pending: _Pending, source: object
+) -> None:
+    owner, leaf = _owner(model, parameter_name(name), source)
+    index = expert_index(name)
+    if index is not None:
+        param = owner._parameters.get(leaf)
+        if param is None or param.dim() != 3 or index >= len(param) or (
+            tuple(param.shape[1:]) != item.shape
+        ):
+            raise _misfit(name, item.shape, model, source)
+        base = parameter_name(name)
+        if base not in pending.stacks:
+            pending.stacks[base] = torch.empty(param.shape, dtype=item.dtype)
+        pending.stacks[base][index] = unpack(item)
+        pending.experts.setdefault(base, set()).add(index)
+    elif runs_packed(owner) and leaf == "weight":
+        if tuple(owner._parameters["weight"].shape) != item.shape:
+            raise _misfit(name, item.shape, model, source)
+        pending.packed[name] = item
+    else:
+        dense = unpack(item)
+        _assign(model, name, dense.t().contiguous() if is_conv1d(owner) else dense, source)
+        pending.arrived.add(name)
+
+
+def runs_packed(module: nn.Module) -> bool:
+    """True where a packed layer can stand in for the module.
+
+    The output projection of nn.MultiheadAttention is read as a weight, never called.
+    """
+    inner = nn.modules.linear.NonDynamicallyQuantizableLinear
+    return isinstance(module, nn.Linear) and not isinstance(module, inner)
+
+
+def _owner(model: nn.Module, name: str, source: object) -> tuple[nn.Module, str]:
+    path, _, leaf = name.rpartition(".")
+    try:
+        owner = model.get_submodule(path)
+    except AttributeError as error:
+        raise _unknown(name, model, source) from error
+    if leaf not in owner._parameters and leaf not in owner._buffers:
+        raise _unknown(name, model, source)
+    return owner, leaf
+
+
+def _assign(model: nn.Module, name: str, tensor: Tensor, source: object) -> None:
+    owner, leaf = _owner(model, name, source)
+    old = owner._parameters.get(leaf, owner._buffers.get(leaf))
+    if old is None or old.shape != tensor.shape:
+        raise _misfit(name, tuple(tensor.shape), model, source)
+    if isinstance(old, nn.Parameter):
+        setattr(owner, leaf, nn.Parameter(tensor, requires_grad=old.requires_grad))
+    else:
+        setattr(owner, leaf, tensor)
+
+
+def _tie(
+    model: nn.Module, tied: Mapping[str, str], packed: Mapping[str, Packed], source: object
+) -> None:
+    for alias, name in tied.items():
+        if name not in packed:
+            owner, leaf = _owner(model, name, source)
+            target, own = _owner(model, alias, source)
+            setattr(target, own, getattr(owner, leaf))
+
+
+def _install(model: nn.Module, tied: Mapping[str, str], packed: Mapping[str, Packed]) -> None:
+    aliases = {alias: packed[name] for alias, name in tied.items() if name in packed}
+    edits = []
+    for name, item in {**packed, **aliases}.items():
+        module = model.get_submodule(name.rpartition(".")[0])
+        if isinstance(module, nn.Linear):  # a module in two places is replaced in both at once
+            edits.append(Swap(Site(name, module, "linear"), PackedLinear(item, module.bias)))
+    if edits:
+        apply(model, edits)
+
+
+def _unknown(name: str, model: nn.Module, source: object) -> StoreError:
+    return StoreError(
+        f"{source} holds {name}, which {type(model).__name__} has no place for; the folder "
+        "belongs to another model or was written by another version of its class."
+    )
+
+
+def _misfit(
+    name: str, shape: tuple[int, ...], model: nn.Module, source: object
+) -> StoreError:
+    return StoreError(
+        f"{source} holds {name} of shape {tuple(shape)}, which does not fit "
+        f"{type(model).__name__}; the folder belongs to another model."
+    )

@@ -1,0 +1,156 @@
+"""The prunable matrices of a model, dense or packed, and the tensors that names share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.core import Site, Support, SupportError, UnsupportedError, sites
+from gossamer.core.errors import unknown
+from gossamer.layout import Packed, pack, support_of, unpack
+from gossamer.ops import PackedLinear
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One prunable matrix of a model as it is now.
+
+    Args:
+        name: the site's name.
+        kind: linear, conv1d or expert.
+        param: name of the whole parameter; differs from ``name`` for experts.
+        weight: the view ``[out, in]``, or the packed weight.
+    """
+
+    name: str
+    kind: str
+    param: str
+    weight: Tensor | Packed
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows (outputs) and columns (inputs)."""
+        return int(self.weight.shape[0]), int(self.weight.shape[1])
+
+    def support(self) -> Support:
+        """The kept entries: those of the layout, or the non-zeros of a dense weight."""
+        if isinstance(self.weight, Packed):
+            return support_of(self.weight)
+        return Support.of(self.weight != 0)
+
+
+def matrices(model: nn.Module) -> list[Matrix]:
+    """Every prunable matrix of a model, the packed ones included, in the model's order.
+
+    Raises:
+        UnsupportedError: there is none.
+    """
+    packed = packed_modules(model)
+    found = {
+        f"{path}.weight" if path else "weight": module.packed for path, module in packed.items()
+    }
+    dense = {site.name: site for site in _dense_sites(model, bool(found))}
+    if found:
+        # Without its Linear layers a stack of blocks no longer counts as one, so heads and
+        # poolers would look prunable: only what stands beside packed matrices is.
+        stacks = {_stack(name) for name in found}
+        dense = {name: site for name, site in dense.items() if _stack(name) in stacks}
+    everything = [
+        Matrix(name, "linear", name, weight) for name, weight in found.items()
+    ] + [
+        Matrix(name, site.kind, parameter_name(name), site.view()) for name, site in dense.items()
+    ]
+    order = {name: i for i, (name, _) in enumerate(model.named_modules())}
+    return sorted(everything, key=lambda m: order[m.param.rpartition(".")[0]])
+
+
+def _dense_sites(model: nn.Module, may_be_empty: bool) -> list[Site]:
+    try:
+        return sites(model)
+    except UnsupportedError:
+        if not may_be_empty:
+            raise
+        return []
+
+
+def packed_modules(model: nn.Module) -> dict[str, PackedLinear]:
+    """Packed layers by their first path."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, PackedLinear)}
+
+
+def parameter_name(site: str) -> str:
+    """The parameter that a site lies in: its name without an expert's index."""
+    return re.sub(r"\[\d+\]$", "", site)
+
+
+def expert_index(site: str) -> int | None:
+    """The expert that a site names, if it does."""
+    found = re.search(r"\[(\d+)\]$", site)
+    return int(found[1]) if found else None
+
+
+def _stack(name: str) -> str:
+    """The path up to the first number in it: the list that the site's block belongs to."""
+    parts = name.split(".")
+    numbers = [i for i, part in enumerate(parts) if part.isdigit()]
+    return ".".join(parts[: numbers[0]]) if numbers else ""
+
+
+def tied_names(model: nn.Module) -> dict[str, str]:
+    """Names in the state dict that share another name's tensor: ``{alias: first name}``.
+
+    Parts of a packed layer that stands in several places count under ``<path>.weight``.
+    """
+    parts = {
+        f"{path}.{part}" if path else part
+        for path, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, PackedLinear)
+        for part in module.packed.parts
+    }
+    first: dict[int, str] = {}
+    tied: dict[str, str] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        shown = name.rpartition(".")[0] + ".weight" if name in parts else name
+        known = first.setdefault(id(tensor), shown)
+        if known != shown:
+            tied[shown] = known
+    return tied
+
+
+def check_supports(supports: Mapping[str, Support], found: list[Matrix]) -> None:
+    """Raise SupportError for a name that is no site of the model or a shape that differs."""
+    shapes = {matrix.name: matrix.shape for matrix in found}
+    for name, support in supports.items():
+        if name not in shapes:
+            raise SupportError(unknown("site", name, shapes))
+        if support.shape != shapes[name]:
+            raise SupportError(f"{name} has shape {shapes[name]}, its support {support.shape}.")
+
+
+def pack_matrix(
+    matrix: Matrix, support: Support | None, layout: str, dtype: torch.dtype | None
+) -> Packed:
+    """The matrix in a layout, holding everything that is not zero.
+
+    Raises:
+        SupportError: a non-zero weight lies outside the support and would be lost.
+    """
+    weight = matrix.weight
+    if isinstance(weight, Packed):
+        if support is None and layout == weight.layout:
+            values = weight.values.to(dtype or weight.dtype)
+            return Packed(weight.layout, weight.shape, {**weight.parts, "values": values})
+        support = support_of(weight) if support is None else support
+        weight = unpack(weight)
+    if support is not None:
+        lost = int((weight.ne(0) & ~support.mask().to(weight.device)).sum())
+        if lost:
+            raise SupportError(
+                f"{matrix.name} has {lost} non-zero weights outside its support; apply the "
+                "support to the model before saving it."
+            )
+    return pack(weight, support, layout, dtype)
