@@ -28,17 +28,17 @@ class Toy:
 
 def test_fields_become_parameters() -> None:
     density, bits, blocks, names = parameters(Toy)
-    assert (density.type, density.default, density.domain) == (float, MISSING, "> 0, <= 1")
+    assert (density.type, density.default, density.domain) == (float, MISSING, "number, > 0, <= 1")
     assert density.meaning == "share kept"
     assert (bits.default, bits.domain) == (None, "2 | 4")
-    assert (blocks.default, blocks.domain, blocks.meaning) == (8, ">= 1", "")
+    assert (blocks.default, blocks.domain, blocks.meaning) == (8, "whole number, >= 1", "")
     assert names.default == ("a",)
 
 
 def test_a_page_says_what_is_not_known() -> None:
     page = system_page(CARD, Toy)
     assert "Implemented, not measured." in page
-    assert "| `density` | required | > 0, <= 1 | share kept |" in page
+    assert "| `density` | required | number, > 0, <= 1 | share kept |" in page
     assert "| `bits` | `None` | 2 \\| 4 | bits of \\| the kept |" in page
 
 

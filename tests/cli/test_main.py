@@ -106,5 +106,5 @@ def test_a_pipe_gets_plain_text_and_may_close_early() -> None:
         check=False, timeout=120,
     )
     os.close(writer)
-    assert closed.returncode == 0
+    assert closed.returncode in (0, 1)  # rich stops by itself with 1, plain writes with 0
     assert closed.stderr == b""

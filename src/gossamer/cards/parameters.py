@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import annotated_types as at
 
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+_PLAIN = {int: "whole number", float: "number", str: "text", bool: "True | False"}
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Parameter:
         name: the field.
         type: its plain type, without the constraints.
         default: its default value, or `dataclasses.MISSING`.
-        domain: the values allowed, such as ``> 0, <= 1``.
+        domain: the values allowed, such as ``number, > 0, <= 1``.
         meaning: what it does.
     """
 
@@ -41,7 +42,7 @@ def parameters(system: type) -> list[Parameter]:
     ... class Random:
     ...     density: Annotated[float, at.Interval(gt=0, le=1), "share kept"] = 0.5
     >>> parameters(Random)[0].domain, parameters(Random)[0].meaning
-    ('> 0, <= 1', 'share kept')
+    ('number, > 0, <= 1', 'share kept')
     """
     hints = get_type_hints(system, include_extras=True)
     return [_parameter(field, hints[field.name]) for field in dataclasses.fields(system)]
@@ -56,8 +57,9 @@ def _parameter(field: dataclasses.Field[Any], hint: Any) -> Parameter:
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
     bounds = [text for note in notes for text in _bounds(note)]
+    domain = ", ".join([*_choices(hint), *bounds])
     meaning = " ".join(note for note in notes if isinstance(note, str))
-    return Parameter(field.name, hint, default, ", ".join([*_choices(hint), *bounds]), meaning)
+    return Parameter(field.name, hint, default, domain, meaning)
 
 
 def _bounds(note: Any) -> list[str]:
@@ -72,6 +74,8 @@ def _bounds(note: Any) -> list[str]:
 def _choices(hint: Any) -> list[str]:
     if get_origin(hint) is Literal:
         return [" | ".join(str(value) for value in get_args(hint))]
+    if hint in _PLAIN:
+        return [_PLAIN[hint]]
     if get_origin(hint) in (Union, types.UnionType):
         return [text for member in get_args(hint) for text in _choices(member)]
     return []

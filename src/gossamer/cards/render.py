@@ -25,7 +25,7 @@ def system_page(card: Card, system: type) -> str:
         f"# {card.title}",
         f"`{card.id}`, family {card.family}, {card.year}. {card.paper}",
         f"**Keeps** {card.keeps}",
-        inspect.cleandoc(system.__doc__ or ""),
+        _prose(system),
         "## Parameters\n\n" + _parameter_table(parameters(system)),
         "## Reported\n\n" + _bullets(card.reported, "Nothing is quoted from the paper."),
         "## Ours\n\n" + _bullets(card.ours, "Implemented, not measured."),
@@ -38,7 +38,7 @@ def system_page(card: Card, system: type) -> str:
 
 def index_page(found: Iterable[Card]) -> str:
     """The Markdown table of all systems."""
-    rows = [f"| [{c.id}]({c.id}.md) | {c.family} | {c.keeps} | {c.paper} |" for c in found]
+    rows = [f"| [{c.id}]({c.id}.md) | {c.family} | {_cell(c.keeps)} | {c.paper} |" for c in found]
     head = ["# Systems", "", "| id | family | keeps | paper |", "|---|---|---|---|"]
     note = ["", "Written by `make docs` from the cards and fields in the source; edit those."]
     return "\n".join([*head, *rows, *note]) + "\n"
@@ -69,12 +69,17 @@ def _parameter_table(found: Iterable[Parameter]) -> str:
     return "\n".join(["| name | default | allowed | meaning |", "|---|---|---|---|", *rows])
 
 
+def _prose(system: type) -> str:
+    """The docstring up to its examples."""
+    return inspect.cleandoc(system.__doc__ or "").split(">>>")[0].strip()
+
+
 def _default(value: Any) -> str:
     return "required" if value is dataclasses.MISSING else f"`{value}`"
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|") or "any"
+    return text.replace("|", "\\|")
 
 
 def _bullets(lines: Iterable[str], otherwise: str) -> str:
