@@ -1,5 +1,6 @@
-"""Values that everything else is made of: patterns, budgets, supports, sites and errors."""
+"""Values that everything else is made of: patterns, budgets, supports, sites, errors."""
 
+from gossamer.core.allocation import SiteSummary, allocate
 from gossamer.core.errors import (
     ConfigError,
     DataError,
@@ -22,11 +23,13 @@ from gossamer.core.pattern import (
 )
 from gossamer.core.select import select
 from gossamer.core.sites import Site, blocks, sites
+from gossamer.core.sketch import Sketch
 from gossamer.core.support import Support
 from gossamer.core.validate import validate
 
 __all__ = [
     "ConfigError", "DataError", "GossamerError", "Keep", "NeedsError", "Pattern", "PatternError",
-    "Site", "StoreError", "Support", "SupportError", "UnsupportedError", "block", "blocks",
-    "columns", "nm", "parse_pattern", "rows", "select", "sites", "unstructured", "validate",
+    "Site", "SiteSummary", "Sketch", "StoreError", "Support", "SupportError", "UnsupportedError",
+    "allocate", "block", "blocks", "columns", "nm", "parse_pattern", "rows", "select", "sites",
+    "unstructured", "validate",
 ]
