@@ -78,7 +78,9 @@ def run(arguments: list[str]) -> int:
 
 def _pruned(options: Options[Any], system: Any, report: Report) -> Result:
     from gossamer import data
+    from gossamer.store.atomic import check_target
 
+    check_target(options.out, options.overwrite)  # before the long part
     text = data.read_text(options.text)
     source, tokenizer = _source(options)
     if tokenizer is None:
@@ -106,9 +108,7 @@ def _source(options: Options[Any]) -> tuple[Any, PreTrainedTokenizerBase | None]
     if not options.stream:
         loaded = models.load(options.model)
         return loaded.model, loaded.tokenizer
-    # Products in half precision are slow or absent on most CPUs.
-    dtype = torch.float32 if (options.device or "cpu") == "cpu" else None
-    return models.Checkpoint(options.model, dtype), models.load_tokenizer(options.model)
+    return models.Checkpoint(options.model), models.load_tokenizer(options.model)
 
 
 def _print(result: Result, options: Options[Any]) -> None:
