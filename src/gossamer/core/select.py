@@ -110,6 +110,8 @@ def _by_threshold(score: Tensor, count: int) -> Tensor:
 def _order_statistic(score: Tensor, place: int) -> Tensor:
     """The value at this place (from 0) of every sorted row: ``[pools, 1]``."""
     if score.device.type != "cpu":
+        if score.shape[0] < 64:  # kthvalue gives a whole row to one block of threads
+            return score.sort(dim=1).values[:, place : place + 1]
         return score.kthvalue(place + 1, dim=1, keepdim=True).values
     # On the CPU numpy's vectorised selection is about twenty times faster than kthvalue.
     return torch.from_numpy(np.partition(score.numpy(), place, axis=1)[:, place : place + 1])

@@ -50,10 +50,8 @@ class Stats:
         if "input_sq" in self.needs:
             self._add("input_sq", wide.square().sum(0, dtype=torch.float64))
         if "input_gram" in self.needs:
-            if "input_gram" not in self.values:
-                self.values["input_gram"] = gram(x)
-            else:
-                self.values["input_gram"] += gram(x)
+            known = self.values.get("input_gram")
+            self.values["input_gram"] = gram(x) if known is None else add_gram(known, x)
         if "input" in self.needs:
             self.chunks.append(x.clone())
 
@@ -106,6 +104,14 @@ def gram(x: Tensor) -> Tensor:
         return torch.mm(x.t(), x, out_dtype=torch.float32)
     wide = x.float()
     return wide.t() @ wide
+
+
+def add_gram(total: Tensor, x: Tensor) -> Tensor:
+    """``total + x^T x`` in place."""
+    if x.is_cuda and x.dtype in (torch.bfloat16, torch.float16):
+        return total.add_(gram(x))
+    wide = x.float()
+    return total.addmm_(wide.t(), wide)
 
 
 def check_needs(needs: Collection[str]) -> frozenset[str]:

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer.core.allocation import SiteSummary, Sketch, allocate, outlier_ratio
+from gossamer.core.allocation import SiteSummary, allocate, outlier_ratio
 from gossamer.core.errors import ConfigError, DataError
 from gossamer.core.keep import Keep
 from gossamer.core.pattern import Pattern
 from gossamer.core.sites import Site, sites
+from gossamer.core.sketch import Sketch
 from gossamer.observe import (
     InMemory,
     Journal,
