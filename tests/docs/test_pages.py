@@ -52,8 +52,9 @@ def test_the_recipe_on_a_reference_page_runs(card) -> None:
     assert space["result"].density == pytest.approx(0.5, abs=0.01)
 
 
+# CONTRIBUTING shows a system that is not in the registry; test_add_a_system runs that one.
 LINES = [pytest.param(words, id=f"{name(page)}: {' '.join(words)}")
-         for page in PAGES for words in commands(page)]
+         for page in PAGES if page.name != "CONTRIBUTING.md" for words in commands(page)]
 
 
 @pytest.mark.parametrize("words", LINES)

@@ -1,0 +1,108 @@
+"""``gossamer inspect`` and ``gossamer pack``: model folders on disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from rich.table import Table
+from rich.text import Text
+
+from gossamer.cli.terminal import console
+from gossamer.core.atomic import write_text
+
+if TYPE_CHECKING:
+    from gossamer.store import Inspection
+
+_COLOURS = {"ok": "green", "note": "cyan", "warn": "yellow", "fail": "red"}
+
+
+def _arg(metavar: str | None, help: str) -> Any:
+    return tyro.conf.arg(metavar=metavar, help=help)
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """What a model folder really holds: bits a weight, patterns, and what to beware of.
+
+    Exit code 1 where a claim of the folder is wrong.
+    """
+
+    folder: Annotated[tyro.conf.Positional[Path], _arg("DIR", "a model folder")]
+    json: Annotated[Path | None, _arg("FILE", "also write everything here")] = None
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Save a model folder again in another layout; nothing is lost either way."""
+
+    folder: Annotated[tyro.conf.Positional[Path], _arg("DIR", "a model folder")]
+    out: Annotated[Path, _arg("DIR", "folder to write")]
+    layout: Annotated[
+        str, _arg("NAME", "auto is the smallest; dense loads in plain transformers")
+    ] = "auto"
+    overwrite: Annotated[
+        tyro.conf.FlagCreatePairsOff[bool], _arg(None, "replace a model that OUT holds")
+    ] = False
+
+
+def run_inspect(arguments: list[str]) -> int:
+    """Print the matrices, the totals and the findings; 1 where a claim is wrong."""
+    from gossamer import store
+
+    options = tyro.cli(Inspect, args=arguments, prog="gossamer inspect")
+    found = store.inspect(options.folder)
+    screen = console()
+    screen.print(_matrices(found))
+    screen.print(_totals(found), markup=False)
+    for check in found.checks:
+        screen.print(Text.assemble((f"{check.verdict:>4}  ", _COLOURS[check.verdict]),
+                                   check.sentence))
+    if options.json is not None:
+        write_text(options.json, json.dumps(found.to_json(), indent=1) + "\n")
+    return 1 if any(check.verdict == "fail" for check in found.checks) else 0
+
+
+def _matrices(found: Inspection) -> Table:
+    rows = found.table()
+    table = Table(*(rows[0] if rows else ()))
+    for row in rows:
+        table.add_row(*(Text(_cell(name, value)) for name, value in row.items()))
+    return table
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == "density":
+        return f"{value:.1%}"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _totals(found: Inspection) -> str:
+    totals = found.totals
+    return (
+        f"{totals.prunable_density:.1%} of {totals.prunable / 1e6:.2f} M prunable weights kept, "
+        f"{totals.density:.1%} of all {totals.weights / 1e6:.2f} M; "
+        f"{totals.bytes / 1e6:.2f} MB stored, {totals.dense_bytes / 1e6:.2f} MB if dense."
+    )
+
+
+def run_pack(arguments: list[str]) -> int:
+    """Write the folder in another layout and say what that changed."""
+    from gossamer import store
+
+    options = tyro.cli(Pack, args=arguments, prog="gossamer pack")
+    store.pack(options.folder, options.out, layout=options.layout, overwrite=options.overwrite)
+    before, after = folder_bytes(options.folder), folder_bytes(options.out)
+    console().print(
+        f"{options.folder}: {before / 1e6:.1f} MB, {options.out}: {after / 1e6:.1f} MB",
+        markup=False,
+    )
+    return 0
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of the weight files of a model folder."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
