@@ -2,7 +2,13 @@
 
 from gossamer.store.about import About, about
 from gossamer.store.convert import pack, read_foreign
+from gossamer.store.examine import inspect
+from gossamer.store.inspection import Check, Inspection, SiteRow, Totals
 from gossamer.store.read import load
+from gossamer.store.stream import save_streamed
 from gossamer.store.write import save, write_stream
 
-__all__ = ["About", "about", "load", "pack", "read_foreign", "save", "write_stream"]
+__all__ = [
+    "About", "Check", "Inspection", "SiteRow", "Totals", "about", "inspect", "load", "pack",
+    "read_foreign", "save", "save_streamed", "write_stream",
+]

@@ -18,7 +18,7 @@ from gossamer.store.atomic import check_target
 from gossamer.store.codecs import compressed_tensors
 from gossamer.store.fill import fill
 from gossamer.store.manifest import NAME, Manifest, read_manifest
-from gossamer.store.matrices import Matrix, expert_index, parameter_name, tied_names
+from gossamer.store.matrices import Matrix, matrix_in, parameter_name, tied_names
 from gossamer.store.read import check_companions, existing, load, load_plain, stored_items
 from gossamer.store.skeleton import skeleton
 from gossamer.store.write import (
@@ -137,7 +137,7 @@ def _pack_stream(
                 matrix = Matrix(name, manifest.sites[name].kind, parameter_name(name), item)
                 yield from param_items([matrix], None, {}, layout, dtype)
             else:
-                inside = [_view(s, manifest.sites[s].kind, item) for s in sites.get(name, [])]
+                inside = [matrix_in(s, manifest.sites[s].kind, item) for s in sites.get(name, [])]
                 yield from param_items(inside, (name, item), {}, layout, dtype)
 
     facts = About(
@@ -148,13 +148,6 @@ def _pack_stream(
         copies=tuple(source / n for n in manifest.files if not n.endswith(_WEIGHTS)),
     )
     return write_stream(target, repacked(), facts, overwrite=overwrite)
-
-
-def _view(site: str, kind: str, param: Tensor) -> Matrix:
-    """The matrix of a site inside a dense parameter, as ``[out, in]``."""
-    index = expert_index(site)
-    weight = param if index is None else param[index]
-    return Matrix(site, kind, parameter_name(site), weight.t() if kind == "conv1d" else weight)
 
 
 def _load_foreign(folder: Path) -> tuple[nn.Module, set[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -84,8 +85,8 @@ def _take_packed(
             pending.stacks[base] = torch.empty(param.shape, dtype=item.dtype)
         pending.stacks[base][index] = unpack(item)
         pending.experts.setdefault(base, set()).add(index)
-    elif runs_packed(owner) and leaf == "weight":
-        if tuple(owner._parameters["weight"].shape) != item.shape:
+    elif runs_packed(owner) and leaf == "weight" and owner is not model:
+        if tuple(owner.weight.shape) != item.shape:
             raise _misfit(name, item.shape, model, source)
         pending.packed[name] = item
     else:
@@ -94,7 +95,7 @@ def _take_packed(
         pending.arrived.add(name)
 
 
-def runs_packed(module: nn.Module) -> bool:
+def runs_packed(module: nn.Module) -> TypeGuard[nn.Linear]:
     """True where a packed layer can stand in for the module.
 
     The output projection of nn.MultiheadAttention is read as a weight, never called.

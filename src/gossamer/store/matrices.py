@@ -93,6 +93,13 @@ def expert_index(site: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def matrix_in(site: str, kind: str, param: Tensor) -> Matrix:
+    """The matrix of a site inside its whole dense parameter."""
+    index = expert_index(site)
+    weight = param if index is None else param[index]
+    return Matrix(site, kind, parameter_name(site), weight.t() if kind == "conv1d" else weight)
+
+
 def _stack(name: str) -> str:
     """The path up to the first number in it: the list that the site's block belongs to."""
     parts = name.split(".")
@@ -129,6 +136,18 @@ def check_supports(supports: Mapping[str, Support], found: list[Matrix]) -> None
             raise SupportError(unknown("site", name, shapes))
         if support.shape != shapes[name]:
             raise SupportError(f"{name} has shape {shapes[name]}, its support {support.shape}.")
+
+
+def check_stored(model: nn.Module, found: list[Matrix]) -> None:
+    """Raise UnsupportedError for a weight that is computed from others when it is used."""
+    stored = set(model.state_dict())
+    for matrix in found:
+        if isinstance(matrix.weight, Tensor) and matrix.param not in stored:
+            raise UnsupportedError(
+                f"{matrix.name} is computed from a mask or a parametrisation and is not in the "
+                "state dict; make it permanent first (torch.nn.utils.prune.remove, "
+                "torch.nn.utils.parametrize.remove_parametrizations)."
+            )
 
 
 def pack_matrix(

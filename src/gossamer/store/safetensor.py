@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-import tempfile
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,15 +39,14 @@ def raw_bytes(tensor: Tensor) -> memoryview:
 
 
 class FileWriter:
-    """One safetensors file in the making; data goes to an unnamed file at once.
+    """One safetensors file in the making; tensors go to a scratch file at once.
 
-    The header needs every shape, so the final file is put together by `close`, widest dtype
+    The header needs every shape, so the final file is put together by `finish`, widest dtype
     first, which keeps every tensor aligned as other readers expect.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._closing = ExitStack()
-        self._data = self._closing.enter_context(tempfile.TemporaryFile(dir=folder))
+    def __init__(self, scratch: BinaryIO) -> None:
+        self._scratch = scratch
         self._places: list[tuple[str, Tensor, int]] = []  # name, meta tensor, start
         self.size = 0
 
@@ -60,26 +57,22 @@ class FileWriter:
         if tensor.device.type == "meta":
             raise UnsupportedError(f"{name} lies on the meta device and has no values to save.")
         raw = raw_bytes(tensor)
-        self._data.write(raw)
+        self._scratch.write(raw)
         self._places.append((name, torch.empty_like(tensor, device="meta"), self.size))
         self.size += len(raw)
 
-    def abandon(self) -> None:
-        """Drop what was written."""
-        self._closing.close()
-
-    def close(self, path: Path, metadata: dict[str, str]) -> FileRecord:
+    def finish(self, path: Path, metadata: dict[str, str]) -> FileRecord:
         """Write the file and give its record."""
         order = sorted(self._places, key=lambda place: (-place[1].element_size(), place[0]))
         head = _header(order, metadata)
         digest = hashlib.sha256(head)
-        with self._closing, path.open("wb") as out:
+        with path.open("wb") as out:
             out.write(head)
             for _, tensor, start in order:
-                self._data.seek(start)
+                self._scratch.seek(start)
                 left = tensor.numel() * tensor.element_size()
                 while left:
-                    chunk = self._data.read(min(left, CHUNK))
+                    chunk = self._scratch.read(min(left, CHUNK))
                     out.write(chunk)
                     digest.update(chunk)
                     left -= len(chunk)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,35 +41,51 @@ class ShardWriter:
         self._inside: dict[str, list[str]] = {}  # parameter -> sites in it
         for name in kinds:
             self._inside.setdefault(parameter_name(name), []).append(name)
-        self._open: FileWriter | None = None
-        self._format = "pt"
         self._closed: list[FileRecord] = []
         self._place: dict[str, int] = {}  # tensor -> number of its file
         self._sites: dict[str, tuple[int, SiteRecord]] = {}
         self._total = 0
 
-    def add(self, name: str, item: Tensor | Packed) -> None:
-        """Write one tensor, or all parts of one matrix into the same file."""
-        packed = isinstance(item, Packed)
+    def write(self, items: Iterable[tuple[str, Tensor | Packed]]) -> None:
+        """Write all items, each name once; all parts of one matrix go into the same file."""
+        stream = iter(items)
+        item = next(stream, None)
+        while item is not None:
+            with tempfile.TemporaryFile(dir=self._folder) as scratch:
+                writer = FileWriter(scratch)
+                packed = False
+                while item is not None and self._fits(writer, item[1]):
+                    self._add(writer, *item)
+                    packed |= isinstance(item[1], Packed)
+                    item = None  # gives its memory back before the next one is made
+                    item = next(stream, None)
+                self._finish_file(writer, packed)
+
+    def _fits(self, writer: FileWriter, item: Tensor | Packed) -> bool:
+        return writer.size == 0 or writer.size + item.nbytes <= self._limit
+
+    def _add(self, writer: FileWriter, name: str, item: Tensor | Packed) -> None:
         if isinstance(item, Packed):
             check_packed(item)
             tensors = {f"{name}.{part}": tensor for part, tensor in item.parts.items()}
         else:
             tensors = {name: item}
-        repeated = next((key for key in tensors if key in self._place), None)
-        if repeated is not None:
-            raise ConfigError(f"The tensor {repeated} came twice; every name is saved once.")
-        writer = self._writer(sum(t.numel() * t.element_size() for t in tensors.values()))
         number = len(self._closed)
         for key, tensor in tensors.items():
+            if key in self._place:
+                raise ConfigError(f"The tensor {key} came twice; every name is saved once.")
             writer.add(key, tensor)
             self._place[key] = number
-        if packed:
-            # Older transformers refuse a file whose format they do not know, instead of
-            # starting from random weights.
-            self._format = "gossamer"
         for site, record in self._records(name, item):
             self._sites[site] = (number, record)
+
+    def _finish_file(self, writer: FileWriter, packed: bool) -> None:
+        # Older transformers refuse a file whose format they do not know, instead of starting
+        # from random weights.
+        metadata = {"format": "gossamer" if packed else "pt"}
+        path = self._folder / f"part-{len(self._closed)}"
+        self._closed.append(writer.finish(path, metadata))
+        self._total += writer.size
 
     def _records(self, name: str, item: Tensor | Packed) -> list[tuple[str, SiteRecord]]:
         if isinstance(item, Packed):
@@ -83,29 +100,8 @@ class ShardWriter:
             for site in self._inside.get(name, [])
         ]
 
-    def _writer(self, size: int) -> FileWriter:
-        if self._open is not None and self._open.size + size > self._limit and self._open.size:
-            self._close()
-        if self._open is None:
-            self._open = FileWriter(self._folder)
-        return self._open
-
-    def _close(self) -> None:
-        if self._open is None:
-            return
-        path = self._folder / f"part-{len(self._closed)}"
-        self._total += self._open.size
-        self._closed.append(self._open.close(path, {"format": self._format}))
-        self._open, self._format = None, "pt"
-
-    def abandon(self) -> None:
-        """Close what is open after an error."""
-        if self._open is not None:
-            self._open.abandon()
-
     def finish(self) -> tuple[dict[str, FileRecord], dict[str, SiteRecord]]:
-        """Close and name the files; write the index where there are several."""
-        self._close()
+        """Name the files and write the index where there are several; records of all."""
         count = len(self._closed)
         names = [
             "model.safetensors" if count == 1 else f"model-{i + 1:05}-of-{count:05}.safetensors"

@@ -23,6 +23,7 @@ from gossamer.store.digest import FileRecord, file_record
 from gossamer.store.manifest import NAME, Manifest, SiteRecord, json_value, to_bytes
 from gossamer.store.matrices import (
     Matrix,
+    check_stored,
     check_supports,
     matrices,
     pack_matrix,
@@ -81,6 +82,7 @@ def save(
     found = matrices(model)
     chosen = supports or {}
     check_supports(chosen, found)
+    check_stored(model, found)
     facts = about(model, chosen, tokenizer=tokenizer, system=system, report=report)
     facts = dataclasses.replace(facts, layout=check_layout(layout), dtype=check_dtype(dtype))
     return save_described(model, Path(folder), facts, chosen, overwrite=overwrite)
@@ -124,15 +126,8 @@ def write_stream(
     texts = _texts(manifest)
     with new_folder(target, overwrite=overwrite) as temporary:
         writer = ShardWriter(temporary, manifest.kinds, manifest.patterns, shard_bytes)
-        done = False
-        try:
-            for name, item in items:
-                writer.add(name, item)
-            files, sites = writer.finish()
-            done = True
-        finally:
-            if not done:
-                writer.abandon()
+        writer.write(items)
+        files, sites = writer.finish()
         write_companions(temporary, manifest)
         _write_manifest(temporary, manifest, texts, files, sites)
     return target
