@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gossamer.core.errors import UnsupportedError
+from gossamer.core.errors import StoreError, UnsupportedError
 from gossamer.models.gguf_file import GgufFile
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def gguf_tokenizer(file: GgufFile) -> PreTrainedTokenizerFast:
 
     Raises:
         UnsupportedError: another kind of tokenizer, or a rule for cutting text that is not known.
+        StoreError: a vocabulary that does not hold what its merges make.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast
@@ -39,13 +40,12 @@ def gguf_tokenizer(file: GgufFile) -> PreTrainedTokenizerFast:
             f"{', '.join((*_DIGITS_ALONE, *_LLAMA3, *_PLAIN))} can be read from the file, for "
             "others put the model's tokenizer.json beside it."
         )
-    tokens: list[str] = meta["tokenizer.ggml.tokens"]
-    merges = [(left, right) for left, right in
-              (merge.split(" ", 1) for merge in meta["tokenizer.ggml.merges"])]
-    core = Tokenizer(models.BPE(
-        vocab={token: index for index, token in enumerate(tokens)}, merges=merges,
-        ignore_merges=cut in _LLAMA3,
-    ))
+    tokens: list[str] = meta.get("tokenizer.ggml.tokens", [])
+    vocab = {token: index for index, token in enumerate(tokens)}
+    merges = [tuple(merge.split(" ", 1)) for merge in meta.get("tokenizer.ggml.merges", [])]
+    if not tokens or any("".join(merge) not in vocab for merge in merges):
+        raise StoreError(f"{file.path} is damaged: its vocabulary lacks tokens that it merges.")
+    core = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=cut in _LLAMA3))
     core.pre_tokenizer = _pre_tokenizer(cut)
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens([

@@ -95,9 +95,10 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase | None:
 
 def _from_gguf(path: Path, dtype: torch.dtype, name: str, source: str) -> Loaded:
     file = open_gguf(path)
+    model = gguf_llama(file, dtype)
     beside = path.parent / "tokenizer.json"
     tokenizer = load_tokenizer(path.parent) if beside.is_file() else gguf_tokenizer(file)
-    return Loaded(gguf_llama(file, dtype), tokenizer, name, source)
+    return Loaded(model, tokenizer, name, source)
 
 
 def _from_folder(folder: Path, dtype: torch.dtype, name: str, source: str) -> Loaded:

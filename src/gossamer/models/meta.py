@@ -59,10 +59,12 @@ def model_class(config: PreTrainedConfig) -> Any:
     for name in getattr(config, "architectures", None) or []:
         if hasattr(transformers, name):
             return getattr(transformers, name)
-    for known in (
-        transformers.MODEL_FOR_CAUSAL_LM_MAPPING, transformers.MODEL_FOR_MASKED_LM_MAPPING,
-        transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, transformers.MODEL_MAPPING,
-    ):
+    # Encoders have a causal class too, which they are only where the configuration says so.
+    language = [transformers.MODEL_FOR_MASKED_LM_MAPPING, transformers.MODEL_FOR_CAUSAL_LM_MAPPING]
+    if getattr(config, "is_decoder", False):
+        language.reverse()
+    for known in (*language, transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+                  transformers.MODEL_MAPPING):
         if type(config) in known:
             return known[type(config)]
     raise UnsupportedError(

@@ -92,6 +92,8 @@ def _indexed(folder: Path) -> dict[str, Stored]:
     try:
         weight_map: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))["weight_map"]
         shards = sorted(set(weight_map.values()))
+        if not all(isinstance(shard, str) for shard in shards):
+            raise TypeError("a shard's name must be a string")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{file} is damaged: it holds no weight_map.") from error
     headers = {shard: read_header(folder / shard) for shard in shards}
