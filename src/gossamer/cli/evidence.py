@@ -85,14 +85,14 @@ def _data(options: Options) -> Path | None:
 def _print(outcome: Outcome, screen: Console) -> None:
     title = f"{outcome.id}, seed {outcome.seed}"
     if outcome.evidence is None:
-        screen.print(f"{title}: could not run. {outcome.error}", markup=False)
+        screen.print(f"{title}: could not run. {outcome.error}", markup=False, soft_wrap=True)
         return
     found = outcome.evidence
     verdict = "holds" if found.holds else "does not hold"
-    screen.print(f"{title}: {verdict} ({found.seconds:.0f} s)", markup=False)
+    screen.print(f"{title}: {verdict} ({found.seconds:.0f} s)", markup=False, soft_wrap=True)
     for label, text in (("claim", found.claim), ("because", found.because),
                         ("baseline", found.baseline)):
-        screen.print(f"  {label}: {text}", markup=False)
+        screen.print(f"  {label}: {text}", markup=False, soft_wrap=True)
 
 
 def _write(outcomes: Sequence[Outcome], options: Options) -> None:

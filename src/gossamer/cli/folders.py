@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +18,7 @@ from gossamer.cli.terminal import console
 from gossamer.core.atomic import write_text
 
 if TYPE_CHECKING:
-    from gossamer.store import Inspection
+    from gossamer.store import Inspection, SiteRow
 
 _COLOURS = {"ok": "green", "note": "cyan", "warn": "yellow", "fail": "red"}
 
@@ -57,27 +60,38 @@ def run_inspect(arguments: list[str]) -> int:
     found = store.inspect(options.folder)
     screen = console()
     screen.print(_matrices(found))
-    screen.print(_totals(found), markup=False)
+    screen.print(_totals(found), markup=False, soft_wrap=True)
     for check in found.checks:
-        screen.print(Text.assemble((f"{check.verdict:>4}  ", _COLOURS[check.verdict]),
-                                   check.sentence))
+        verdict = (f"{check.verdict:>4}  ", _COLOURS[check.verdict])
+        screen.print(Text.assemble(verdict, check.sentence), soft_wrap=True)
     if options.json is not None:
         write_text(options.json, json.dumps(found.to_json(), indent=1) + "\n")
     return 1 if any(check.verdict == "fail" for check in found.checks) else 0
 
 
 def _matrices(found: Inspection) -> Table:
-    rows = found.table()
-    table = Table(*(rows[0] if rows else ()))
-    for row in rows:
-        table.add_row(*(Text(_cell(name, value)) for name, value in row.items()))
+    """One line for the matrices of all blocks that are alike but for their number."""
+    alike: dict[tuple[str, ...], list[SiteRow]] = {}
+    for row in found.sites:
+        name = re.sub(r"\d+", "*", row.name).removesuffix(".weight")
+        shape, pattern = f"{row.shape[0]}x{row.shape[1]}", ", ".join(row.conforms) or "none"
+        alike.setdefault((name, row.layout, shape, row.dtype, pattern, row.runs), []).append(row)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("matrices", overflow="fold")
+    for title in ("", "layout", "shape", "kept", "bits", "MB", "pattern", "runs"):
+        table.add_column(title)
+    for (name, layout, shape, dtype, pattern, runs), rows in alike.items():
+        table.add_row(
+            Text(name), str(len(rows)), f"{layout} {dtype}", shape,
+            _range([100 * row.density for row in rows], "%"), _range([row.bits for row in rows]),
+            f"{sum(row.bytes for row in rows) / 1e6:.1f}", pattern, runs,
+        )
     return table
 
 
-def _cell(name: str, value: Any) -> str:
-    if name == "density":
-        return f"{value:.1%}"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+def _range(values: Sequence[float], unit: str = "") -> str:
+    low, high = f"{min(values):.1f}", f"{max(values):.1f}"
+    return low + unit if low == high else f"{low} to {high}{unit}"
 
 
 def _totals(found: Inspection) -> str:
@@ -98,7 +112,7 @@ def run_pack(arguments: list[str]) -> int:
     before, after = folder_bytes(options.folder), folder_bytes(options.out)
     console().print(
         f"{options.folder}: {before / 1e6:.1f} MB, {options.out}: {after / 1e6:.1f} MB",
-        markup=False,
+        markup=False, soft_wrap=True,
     )
     return 0
 

@@ -129,4 +129,4 @@ def _print(result: Result, options: Options[Any]) -> None:
     screen = console()
     screen.print(table)
     screen.print(f"Saved to {options.out}; look at it with: gossamer inspect {options.out}",
-                 markup=False)
+                 markup=False, soft_wrap=True)
