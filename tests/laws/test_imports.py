@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -72,11 +71,16 @@ def test_imports_go_down_only() -> None:
 
 def test_an_upward_import_is_found(tmp_path: Path) -> None:
     pytest.importorskip("importlinter")
-    shutil.copytree(CHECKOUT / "src" / "gossamer", tmp_path / "gossamer",
-                    ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-    shutil.copy(CHECKOUT / ".importlinter", tmp_path)
-    with (tmp_path / "gossamer" / "core" / "keep.py").open("a", encoding="utf-8") as file:
-        file.write("\n\ndef late() -> None:\n    from gossamer.store import save\n    save()\n")
+    # Under another name, because an installed gossamer would be found first.
+    source = CHECKOUT / "src" / "gossamer"
+    for path in [*source.rglob("*.py"), CHECKOUT / ".importlinter"]:
+        inside = source in path.parents
+        copy = tmp_path / (Path("mirror") / path.relative_to(source) if inside else path.name)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text(encoding="utf-8").replace("gossamer", "mirror"), "utf-8")
+    assert contract(tmp_path).returncode == 0
+    with (tmp_path / "mirror" / "core" / "keep.py").open("a", encoding="utf-8") as file:
+        file.write("\n\ndef late() -> None:\n    from mirror.store import save\n    save()\n")
     done = contract(tmp_path)
     assert done.returncode == 1
-    assert "gossamer.core.keep -> gossamer.store" in done.stdout
+    assert "mirror.core.keep -> mirror.store" in done.stdout
