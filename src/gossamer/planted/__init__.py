@@ -1,0 +1,10 @@
+"""Generators with known truth, and how well it was recovered."""
+
+from gossamer.planted.layers import Gaussian, Layer, correlated_layer, scaled_layer, shifted_layer
+from gossamer.planted.mlp import ReluMlp, relu_mlp
+from gossamer.planted.recovery import Recovery, recovery, relative_output_error
+
+__all__ = [
+    "Gaussian", "Layer", "Recovery", "ReluMlp", "correlated_layer", "recovery",
+    "relative_output_error", "relu_mlp", "scaled_layer", "shifted_layer",
+]

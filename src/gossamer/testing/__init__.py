@@ -1,0 +1,1 @@
+"""Conformance suites that a part, layout, op or system is held to."""
