@@ -14,7 +14,7 @@ from gossamer.layout import unpack
 from gossamer.ops import PackedLinear
 from gossamer.store.about import About
 from gossamer.store.manifest import SiteRecord
-from gossamer.store.matrices import Matrix, matrices, pack_matrix
+from gossamer.store.matrices import Matrix, matrices, pack_matrix, packed_parts
 from gossamer.store.shards import dense_record
 from gossamer.store.skeleton import quiet
 
@@ -47,21 +47,18 @@ def write_plain(
 def dense_state(model: nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:
     """The state dict that the model would have without packing; tied tensors stay shared."""
     packed = {
-        path: module for path, module in model.named_modules(remove_duplicate=False)
+        f"{path}.weight": module for path, module in model.named_modules(remove_duplicate=False)
         if isinstance(module, PackedLinear)
     }
-    parts = {
-        f"{path}.{part}": path for path, module in packed.items() for part in module.packed.parts
-    }
+    parts = packed_parts(model)
     made: dict[int, Tensor] = {}
     state: dict[str, Tensor] = {}
     for key, tensor in model.state_dict(keep_vars=True).items():
-        path = parts.get(key)
-        name = key if path is None else f"{path}.weight"
+        name = parts.get(key, key)
         if name in state:
             continue
         if id(tensor) not in made:
-            value = tensor.detach() if path is None else unpack(packed[path].packed)
+            value = unpack(packed[name].packed) if key in parts else tensor.detach()
             made[id(tensor)] = value.to(dtype) if dtype and value.is_floating_point() else value
         state[name] = made[id(tensor)]
     return state

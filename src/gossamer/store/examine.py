@@ -18,14 +18,13 @@ from gossamer.ops import explain
 from gossamer.store import lints
 from gossamer.store.conformity import broken, conforms
 from gossamer.store.convert import Opened, open_folder
-from gossamer.store.fill import runs_packed
 from gossamer.store.inspection import Check, Inspection, Other, SiteRow, Totals
 from gossamer.store.manifest import NAME, Manifest, read_manifest
 from gossamer.store.matrices import (
     Matrix,
     matrices,
     matrix_in,
-    packed_modules,
+    packed_parts,
     parameter_name,
     tied_names,
 )
@@ -98,9 +97,7 @@ def _model_source(model: nn.Module, name: str, claims: Mapping[str, str]) -> _So
 def model_pieces(model: nn.Module) -> Iterator[Piece]:
     """Every prunable matrix of a model, then every other tensor of its state dict once."""
     found = matrices(model)
-    inside = {matrix.param for matrix in found}
-    for path, module in packed_modules(model).items():
-        inside |= {f"{path}.{part}" for part in module.packed.parts}
+    inside = {matrix.param for matrix in found} | set(packed_parts(model))
     for name in masked_densities(model)[0]:  # what the weight is computed from
         owner = name.removesuffix("weight")
         inside |= {f"{name}_orig", f"{name}_mask", f"{owner}parametrizations.weight.original"}
@@ -160,16 +157,16 @@ def site_row(matrix: Matrix, claimed: str | None = None) -> SiteRow:
     nonzeros = int(weight.values.count_nonzero() if isinstance(weight, Packed)
                    else weight.count_nonzero())
     columns = support.mask().sum(0)
-    itemsize = weight.dtype.itemsize
     rows, cols = matrix.shape
+    dense = rows * cols * weight.dtype.itemsize
+    stored = weight.nbytes if isinstance(weight, Packed) else dense
+    smallest = stored if isinstance(weight, Packed) else packed_bytes("auto", support, weight.dtype)
     return SiteRow(
         name=matrix.name, kind=matrix.kind,
         layout=weight.layout if isinstance(weight, Packed) else "dense",
         shape=matrix.shape, dtype=str(weight.dtype).removeprefix("torch."),
         kept=support.nnz, nonzeros=nonzeros,
-        bytes=weight.nbytes if isinstance(weight, Packed) else rows * cols * itemsize,
-        dense_bytes=rows * cols * itemsize,
-        packed_bytes=packed_bytes("auto", support, weight.dtype) or 0,
+        bytes=stored, dense_bytes=dense, packed_bytes=smallest or dense,
         dead_rows=int((support.row_counts() == 0).sum()), dead_columns=int((columns == 0).sum()),
         conforms=conforms(support), claimed=claimed,
         broken=None if claimed is None else broken(support, parse_pattern(claimed)),
@@ -210,7 +207,7 @@ def masked_densities(model: nn.Module) -> tuple[dict[str, float], dict[str, floa
         original = getattr(module, "weight_orig", None)
         if parametrize.is_parametrized(module, "weight"):
             original = getattr(module.parametrizations["weight"], "original", None)
-        if runs_packed(module) and isinstance(original, Tensor):
+        if isinstance(module, nn.Linear) and isinstance(original, Tensor):
             name = f"{path}.weight" if path else "weight"
             stored[name] = float((original != 0).float().mean())
             effective[name] = float((module.weight != 0).float().mean())

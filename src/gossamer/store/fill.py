@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from gossamer.store.matrices import expert_index, parameter_name
 class _Pending:
     """What has arrived and waits for the end."""
 
+    replaceable: set[int]
     packed: dict[str, Packed] = field(default_factory=dict)
     stacks: dict[str, Tensor] = field(default_factory=dict)
     experts: dict[str, set[int]] = field(default_factory=dict)
@@ -46,7 +46,7 @@ def fill(
         StoreError: a tensor that the model has no place for, of another shape, or missing.
     """
     expected = set(model.state_dict())
-    pending = _Pending()
+    pending = _Pending(replaceable(model))
     for name, item in items:
         if isinstance(item, Packed):
             _take_packed(model, name, item, pending, source)
@@ -85,8 +85,8 @@ def _take_packed(
             pending.stacks[base] = torch.empty(param.shape, dtype=item.dtype)
         pending.stacks[base][index] = unpack(item)
         pending.experts.setdefault(base, set()).add(index)
-    elif runs_packed(owner) and leaf == "weight" and owner is not model:
-        if tuple(owner.weight.shape) != item.shape:
+    elif id(owner) in pending.replaceable and leaf == "weight":
+        if tuple(owner.get_parameter(leaf).shape) != item.shape:
             raise _misfit(name, item.shape, model, source)
         pending.packed[name] = item
     else:
@@ -95,13 +95,21 @@ def _take_packed(
         pending.arrived.add(name)
 
 
-def runs_packed(module: nn.Module) -> TypeGuard[nn.Linear]:
-    """True where a packed layer can stand in for the module.
+def replaceable(model: nn.Module) -> set[int]:
+    """Ids of the Linear layers that a packed layer can stand in for.
 
-    The output projection of nn.MultiheadAttention is read as a weight, never called.
+    torch's own attention and encoder layers read some of theirs as weights instead of calling
+    them, and a model that is one Linear has no place to hold another module.
     """
     inner = nn.modules.linear.NonDynamicallyQuantizableLinear
-    return isinstance(module, nn.Linear) and not isinstance(module, inner)
+    read = {
+        id(layer) for module in model.modules() if isinstance(module, nn.TransformerEncoderLayer)
+        for layer in (module.linear1, module.linear2)
+    }
+    return {
+        id(module) for module in model.modules()
+        if isinstance(module, nn.Linear) and not isinstance(module, inner) and module is not model
+    } - read
 
 
 def _owner(model: nn.Module, name: str, source: object) -> tuple[nn.Module, str]:
@@ -138,13 +146,15 @@ def _tie(
 
 def _install(model: nn.Module, tied: Mapping[str, str], packed: Mapping[str, Packed]) -> None:
     aliases = {alias: packed[name] for alias, name in tied.items() if name in packed}
-    edits = []
+    edits: dict[int, Swap] = {}
     for name, item in {**packed, **aliases}.items():
         module = model.get_submodule(name.rpartition(".")[0])
-        if isinstance(module, nn.Linear):  # a module in two places is replaced in both at once
-            edits.append(Swap(Site(name, module, "linear"), PackedLinear(item, module.bias)))
+        # A module in two places is replaced in both at once.
+        if isinstance(module, nn.Linear) and id(module) not in edits:
+            new = PackedLinear(item, module.bias)
+            edits[id(module)] = Swap(Site(name, module, "linear"), new)
     if edits:
-        apply(model, edits)
+        apply(model, edits.values())
 
 
 def _unknown(name: str, model: nn.Module, source: object) -> StoreError:

@@ -42,7 +42,7 @@ class SiteRow:
         nonzeros: kept entries that are not zero.
         bytes: of the stored parts.
         dense_bytes: of the same matrix stored dense in the same dtype.
-        packed_bytes: of the smallest layout that holds it.
+        packed_bytes: of the smallest layout that holds it; ``bytes`` where it is packed.
         dead_rows: outputs without any weight.
         dead_columns: inputs without any weight.
         conforms: regular patterns that hold in every group.

@@ -49,9 +49,11 @@ def matrices(model: nn.Module) -> list[Matrix]:
     Raises:
         UnsupportedError: there is none.
     """
-    packed = packed_modules(model)
+    tied = tied_names(model)
     found = {
-        f"{path}.weight" if path else "weight": module.packed for path, module in packed.items()
+        name: module.packed for path, module in model.named_modules()
+        if isinstance(module, PackedLinear)
+        and (name := f"{path}.weight" if path else "weight") not in tied
     }
     dense = {site.name: site for site in _dense_sites(model, bool(found))}
     if found:
@@ -77,11 +79,6 @@ def _dense_sites(model: nn.Module, may_be_empty: bool) -> list[Site]:
         return []
 
 
-def packed_modules(model: nn.Module) -> dict[str, PackedLinear]:
-    """Packed layers by their first path."""
-    return {name: m for name, m in model.named_modules() if isinstance(m, PackedLinear)}
-
-
 def parameter_name(site: str) -> str:
     """The parameter that a site lies in: its name without an expert's index."""
     return re.sub(r"\[\d+\]$", "", site)
@@ -100,6 +97,16 @@ def matrix_in(site: str, kind: str, param: Tensor) -> Matrix:
     return Matrix(site, kind, parameter_name(site), weight.t() if kind == "conv1d" else weight)
 
 
+def packed_parts(model: nn.Module) -> dict[str, str]:
+    """Name of the weight that each part in the state dict belongs to, in every place."""
+    return {
+        f"{path}.{part}" if path else part: f"{path}.weight" if path else "weight"
+        for path, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, PackedLinear)
+        for part in module.packed.parts
+    }
+
+
 def _stack(name: str) -> str:
     """The path up to the first number in it: the list that the site's block belongs to."""
     parts = name.split(".")
@@ -112,16 +119,11 @@ def tied_names(model: nn.Module) -> dict[str, str]:
 
     Parts of a packed layer that stands in several places count under ``<path>.weight``.
     """
-    parts = {
-        f"{path}.{part}" if path else part
-        for path, module in model.named_modules(remove_duplicate=False)
-        if isinstance(module, PackedLinear)
-        for part in module.packed.parts
-    }
+    parts = packed_parts(model)
     first: dict[int, str] = {}
     tied: dict[str, str] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
-        shown = name.rpartition(".")[0] + ".weight" if name in parts else name
+        shown = parts.get(name, name)
         known = first.setdefault(id(tensor), shown)
         if known != shown:
             tied[shown] = known

@@ -27,7 +27,7 @@ from gossamer.store.matrices import (
     check_supports,
     matrices,
     pack_matrix,
-    packed_modules,
+    packed_parts,
 )
 from gossamer.store.safetensor import contents
 from gossamer.store.shards import SHARD_BYTES, ShardWriter
@@ -144,10 +144,7 @@ def model_items(
     inside: dict[str, list[Matrix]] = {}
     for matrix in matrices(model):
         inside.setdefault(matrix.param, []).append(matrix)
-    parts = {
-        f"{path}.{part}" if path else part: f"{path}.weight" if path else "weight"
-        for path, module in packed_modules(model).items() for part in module.packed.parts
-    }
+    parts = packed_parts(model)
     done: set[str] = set()
     for key, tensor in model.state_dict().items():
         name = parts.get(key, key)
