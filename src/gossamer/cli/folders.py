@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from gossamer.cli.terminal import console
+from gossamer.cli.terminal import console, quiet_libraries
 from gossamer.core.atomic import write_text
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def run_inspect(arguments: list[str]) -> int:
     from gossamer import store
 
     options = tyro.cli(Inspect, args=arguments, prog="gossamer inspect")
+    quiet_libraries()
     found = store.inspect(options.folder)
     screen = console()
     screen.print(_matrices(found))
@@ -108,6 +109,7 @@ def run_pack(arguments: list[str]) -> int:
     from gossamer import store
 
     options = tyro.cli(Pack, args=arguments, prog="gossamer pack")
+    quiet_libraries()
     store.pack(options.folder, options.out, layout=options.layout, overwrite=options.overwrite)
     before, after = folder_bytes(options.folder), folder_bytes(options.out)
     console().print(

@@ -12,7 +12,7 @@ import tyro
 from rich.table import Table
 
 from gossamer.cli.settings import build, named_system, settings_type
-from gossamer.cli.terminal import Report, console, progress
+from gossamer.cli.terminal import Report, console, progress, quiet_libraries
 from gossamer.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def _source(options: Options[Any]) -> tuple[Any, PreTrainedTokenizerBase | None]
     """The model, or the checkpoint that its blocks are read from, and the tokenizer."""
     from gossamer import models
 
+    quiet_libraries()
     if not options.stream:
         loaded = models.load(options.model)
         return loaded.model, loaded.tokenizer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +24,15 @@ def console(stream: IO[str] | None = None) -> Console:
     target = sys.stdout if stream is None else stream
     made = Console(file=target, highlight=False)
     return made if made.is_terminal else Console(file=target, highlight=False, width=PIPE_WIDTH)
+
+
+def quiet_libraries() -> None:
+    """Turn off the bars that transformers draws while it loads, beside the command's own."""
+    if importlib.util.find_spec("transformers") is None:
+        return
+    importlib.import_module("transformers.utils.logging").disable_progress_bar()
+    # That turns off the hub's bars as well, and a download may take long.
+    importlib.import_module("huggingface_hub.utils").enable_progress_bars()
 
 
 @contextmanager
