@@ -118,11 +118,11 @@ def greedy(model: nn.Module, ids: Tensor) -> Iterator[Tensor]:
 
     The first item needs the whole prompt ``[1, length]``, each later one a single step.
     """
-    accepted = inspect.signature(model.forward).parameters
-    if "past_key_values" not in accepted:
+    if not takes_cache(model):
         raise UnsupportedError(
             f"{type(model).__name__} takes no past_key_values, so it cannot decode with a cache."
         )
+    accepted = inspect.signature(model.forward).parameters
     last = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
     tokens, cache = ids.to(next(model.parameters()).device), None
     while True:
@@ -130,6 +130,13 @@ def greedy(model: nn.Module, ids: Tensor) -> Iterator[Tensor]:
         cache = output.past_key_values
         tokens = output.logits[:, -1:].argmax(-1)
         yield tokens
+
+
+def takes_cache(model: nn.Module) -> bool:
+    """True for a model that decodes token by token with a key-value cache."""
+    accepted = inspect.signature(model.forward).parameters
+    config = getattr(model, "config", None)
+    return "past_key_values" in accepted and not getattr(config, "is_encoder_decoder", False)
 
 
 def generate_text(model: nn.Module, tokenizer: Any, prompt: str, new_tokens: int = 32) -> str:

@@ -1,0 +1,8 @@
+"""Jobs: whole pieces of work that a user asks for by one command."""
+
+from gossamer.jobs.frontier import Outcome, frontier
+from gossamer.jobs.job import FrontierJob
+from gossamer.jobs.record import Layer, Record
+from gossamer.jobs.target import Target, parse_target
+
+__all__ = ["FrontierJob", "Layer", "Outcome", "Record", "Target", "frontier", "parse_target"]

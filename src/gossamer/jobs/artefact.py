@@ -1,0 +1,192 @@
+"""One row of the frontier: prune, save packed, load what was saved, and measure that."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gossamer import store
+from gossamer.cards import get_card
+from gossamer.core import sites
+from gossamer.edit import Swap, apply
+from gossamer.jobs.inputs import PROMPT, Inputs
+from gossamer.jobs.job import build_system
+from gossamer.jobs.record import Layer, Record
+from gossamer.jobs.target import Target
+from gossamer.layout import Packed
+from gossamer.measure import (
+    Point,
+    environment,
+    generate_text,
+    macs_per_token,
+    model_bytes,
+    token_losses,
+)
+from gossamer.ops import PackedLinear, explain
+
+DTYPE = torch.bfloat16  # of everything that is saved
+_SAMPLE_TOKENS = 24
+
+Progress = Callable[[float, str], None]
+"""(share done, what is being done)"""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all rows share: the dense model with its texts, the tokens, and the seed."""
+
+    inputs: Inputs
+    tokens: Tensor
+    windows: Tensor
+    seed: int
+
+    def data(self) -> dict[str, Any]:
+        """The data of a point."""
+        return {
+            **self.inputs.about, "calibration_tokens": self.tokens.numel(),
+            "evaluation_tokens": self.windows.shape[0] * (self.windows.shape[1] - 1),
+            "window": self.windows.shape[1], "prompt": PROMPT,
+        }
+
+
+def dense_record(ground: Ground, progress: Progress) -> Record:
+    """The model as it came, in float32 with torch's kernels."""
+    model = ground.inputs.model
+    system = _dense_system("dense-fp32", "dense fp32", "float32")
+    return _measured(ground, model, system, model_bytes(model), ("torch",), progress)
+
+
+def half_record(ground: Ground, folder: Path, progress: Progress) -> Record:
+    """The same weights in bfloat16, saved as a plain folder; perplexity in float32 arithmetic."""
+    store.save(ground.inputs.model, folder, layout="dense", dtype=DTYPE, overwrite=True)
+    model = in_float32(store.load(folder))
+    system = _dense_system("dense-bf16", "dense bf16", "bfloat16")
+    return _measured(ground, model, system, disk_bytes(folder), ("torch",), progress)
+
+
+def pruned_record(
+    ground: Ground, id: str, target: Target, folder: Path, progress: Progress
+) -> Record:
+    """Prune a fresh copy with a system, save it packed, load the folder, measure it."""
+    system, card = build_system(id, target), get_card(id)
+    start = time.perf_counter()
+
+    def report(done: int, total: int, text: str) -> None:
+        progress(0.6 * done / max(1, total), text)
+
+    result = system.run(copy.deepcopy(ground.inputs.model), ground.tokens if card.needs else None,
+                        progress=report)
+    seconds = time.perf_counter() - start
+    progress(0.65, "saving")
+    result.save(folder, dtype=DTYPE, tokenizer=ground.inputs.tokenizer, overwrite=True)
+    layers = tuple(_layer(row) for row in result.report["sites"])
+    config, density = result.report["config"], result.density
+    peak = result.report["memory"]["peak"]
+    del result
+    gc.collect()
+    model = store.load(folder)
+    about = {
+        "id": folder.name, "label": f"{_short(card.title)} {target.text}", "system": id,
+        "title": _short(card.title), "target": target.text, "sparsity": target.words,
+        "pattern": str(getattr(system, "pattern", "")), "density": density, "config": config,
+    }
+    record = _measured(ground, in_float32(model), about, disk_bytes(folder), kernels(model),
+                       lambda share, text: progress(0.7 + 0.3 * share, text))
+    cost = {**record.point.cost, "prune_seconds": seconds, "prune_peak_bytes": float(peak)}
+    return Record(replace(record.point, cost=cost), layers, record.sample)
+
+
+def with_dense_kernel(model: nn.Module) -> nn.Module:
+    """A bfloat16 model whose prunable layers run on gossamer's dense kernel, changed in place."""
+    swaps = [
+        Swap(site, PackedLinear.from_linear(site.view(), site.module.bias, layout="dense"))
+        for site in sites(model) if isinstance(site.module, nn.Linear)
+    ]
+    apply(model, swaps)
+    return model
+
+
+def dense_kernel(model: nn.Module) -> str | None:
+    """The kernel of gossamer's own dense product for one token of this model; None without one."""
+    linear = [site for site in sites(model) if isinstance(site.module, nn.Linear)]
+    if not linear:
+        return None
+    packed = Packed("dense", linear[0].shape, {"values": linear[0].view().to(DTYPE)})
+    name = _kernel(packed, DTYPE)
+    return None if name.startswith("reference") else name
+
+
+def kernels(model: nn.Module) -> tuple[str, ...]:
+    """What the packed layers of a model run for one token, each reason once."""
+    found = {
+        _kernel(module.packed, DTYPE) for module in model.modules()
+        if isinstance(module, PackedLinear)
+    }
+    return tuple(sorted(found)) or ("torch",)
+
+
+def in_float32(model: nn.Module) -> nn.Module:
+    """The model with everything but its packed layers in float32, changed in place.
+
+    Stored bfloat16 values are used exactly; only the arithmetic becomes float32, since half
+    precision products of many rows are slow on most CPUs.
+    """
+    for module in model.modules():
+        if isinstance(module, PackedLinear):
+            continue
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            if tensor.is_floating_point():
+                tensor.data = tensor.data.float()
+    return model
+
+
+def disk_bytes(folder: Path) -> int:
+    """Bytes of the weight files of a saved model."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def _measured(
+    ground: Ground, model: nn.Module, system: dict[str, Any], size: int,
+    kernels_used: tuple[str, ...], progress: Progress,
+) -> Record:
+    losses = token_losses(
+        model, ground.windows, 1, lambda done, total, _: progress(0.9 * done / total, "perplexity"))
+    nll = losses.double().flatten()
+    error = float(nll.std() / math.sqrt(nll.numel())) if nll.numel() > 1 else 0.0
+    perplexity = math.exp(float(nll.mean()))
+    macs = macs_per_token(model)
+    point = Point(
+        system, {"perplexity": perplexity, "perplexity_error": perplexity * error},
+        {"disk_bytes": float(size), "macs_per_token": float(macs.kept),
+         "dense_macs_per_token": float(macs.dense)},
+        environment(), kernels_used, ground.seed, ground.data(),
+    )
+    sample = generate_text(model, ground.inputs.tokenizer, PROMPT, _SAMPLE_TOKENS)
+    return Record(point, (), sample, baseline=system["system"] == "dense")
+
+
+def _dense_system(id: str, label: str, dtype: str) -> dict[str, Any]:
+    return {"id": id, "label": label, "system": "dense", "title": "dense", "target": "",
+            "density": 1.0, "config": {"dtype": dtype}}
+
+
+def _kernel(packed: Packed, dtype: torch.dtype) -> str:
+    x = torch.zeros(1, packed.shape[1], dtype=dtype, device=packed.device)
+    return explain(x, packed)
+
+
+def _layer(row: dict[str, Any]) -> Layer:
+    return Layer(row["name"], row["density"], row.get("output_error"), row.get("weight_error"))
+
+
+def _short(title: str) -> str:
+    return title.removesuffix(" pruning")

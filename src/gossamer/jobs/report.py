@@ -1,0 +1,106 @@
+"""The page's words: settings, notes, and the headline, from what a run measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gossamer.core import sites
+from gossamer.jobs.inputs import PROMPT, Inputs
+from gossamer.jobs.job import FrontierJob
+from gossamer.jobs.page import Report
+from gossamer.jobs.page.story import headline, judge
+from gossamer.jobs.plan import Plan
+from gossamer.jobs.race import Race
+from gossamer.jobs.record import Record
+
+_SURE = (
+    "Every pruned model was saved, loaded again from its folder, and measured as loaded; nothing "
+    "is simulated with masks.",
+    "All models decoded in turn, round after round, in one session, so that a busy machine slows "
+    "all alike. Faster or slower is said only where the interval of the median ratio lies beyond "
+    "one by more than 2%.",
+    "Perplexity uses the stored bfloat16 weights in float32 arithmetic, on windows that do not "
+    "overlap; the first token of a window is not scored.",
+)
+
+
+def describe(
+    job: FrontierJob, inputs: Inputs, plan: Plan, records: Sequence[Record], raced: Race,
+    course: tuple[float, tuple[str, ...]],
+) -> tuple[Report, str]:
+    """The report of a run and its headline.
+
+    Args:
+        job: what was asked for.
+        inputs: the dense model and the texts.
+        plan: what it was measured with.
+        records: all rows, timed.
+        raced: the session that timed them.
+        course: minutes that the run took, and what happened on the way.
+    """
+    minutes, events = course
+    rounds = max((len(t.seconds_per_token) for t in raced.timed.values()), default=0)
+    scored = plan.windows * (plan.window - 1)
+    settings = {
+        **inputs.about,
+        "calibration": f"{plan.sequences} sequences of {plan.length} tokens, seed {job.seed}",
+        "evaluation": f"{plan.windows} windows of {plan.window} tokens, {scored:,} scored",
+        "timing": f"batch 1, prompt of {raced.prompt_tokens} tokens, {raced.new_tokens} new "
+                  f"tokens, {rounds} interleaved rounds",
+        "stored as": "bfloat16, each matrix in the smallest lossless layout",
+        "budget": f"{job.budget_minutes:g} minutes; this run took {minutes:.1f}",
+        "model": f"{inputs.loaded.name} from {inputs.loaded.source}",
+    }
+    notes = (*_SURE, *_cautions(inputs, plan, records), *events)
+    report = Report(
+        inputs.loaded.name, tuple(records), raced.env, settings,
+        job.command(plan.tokens), PROMPT, notes)
+    return report, headline(judge(records))[0]
+
+
+def _cautions(inputs: Inputs, plan: Plan, records: Sequence[Record]) -> list[str]:
+    """What limits the figures of this run."""
+    found = sites(inputs.model)
+    pruned = sum(site.shape[0] * site.shape[1] for site in found)
+    every = sum(parameter.numel() for parameter in inputs.model.parameters())
+    cautions = [
+        f"Pruned are the matrices inside the model's blocks, {pruned / every:.0%} of its weights; "
+        "embeddings, norms and the head stay dense and are counted in bytes and time.",
+        "The size of dense fp32 on disk is that of its weights in memory; all other sizes are "
+        "those of files.",
+    ]
+    errors = [
+        error / value for r in records if not r.failed
+        if (error := r.point.value("quality.perplexity_error")) is not None
+        and (value := r.point.value("quality.perplexity"))
+    ]
+    if errors:
+        cautions.append(
+            f"A perplexity on so many tokens has a standard error of about {max(errors):.0%} over "
+            "other passages of such text; two models on the same tokens compare more closely."
+        )
+    widest = max(site.shape[1] for site in found)
+    if plan.tokens < widest:
+        cautions.append(
+            f"Calibration used {plan.tokens:,} tokens, fewer than the width of the widest matrix "
+            f"({widest:,}), too few for its second moments; a larger budget treats systems that "
+            "use them more fairly."
+        )
+    return cautions + _kernel_notes(records)
+
+
+def _kernel_notes(records: Sequence[Record]) -> list[str]:
+    """Which kernels computed the packed models, and where there was none."""
+    used = {
+        name: [r.point.label for r in records if not r.baseline and name in r.point.kernels_used]
+        for name in dict.fromkeys(k for r in records if not r.baseline
+                                  for k in r.point.kernels_used)
+    }
+    notes = [f"Kernel for one token: {name} ({', '.join(labels)})." for name, labels in
+             used.items()]
+    if any(name.startswith("reference") for name in used):
+        notes.append(
+            "A reference kernel unpacks the matrix for every product: the bytes are real, the "
+            "time is not that of a sparse kernel."
+        )
+    return notes
