@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -61,3 +65,9 @@ def same(left: nn.Module, right: nn.Module) -> bool:
     return one.keys() == two.keys() and all(
         a.dtype == two[name].dtype and torch.equal(a, two[name]) for name, a in one.items()
     )
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """gossamer.json as it stands in a folder."""
+    found: dict[str, Any] = json.loads((folder / "gossamer.json").read_text())
+    return found

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from gossamer.core import Pattern, PatternError, Support
-from gossamer.core.bits import count_bits
+from gossamer.core.bits import count_bits, unpack_bits
 
 # From the strictest to the loosest: each implies the next.
 _GROUPED = ((1, 4), (2, 4), (4, 8))
+# Bytes of packed bits looked at together; counting them takes a hundred times as much.
+_TOGETHER = 1 << 18
 
 
 def conforms(support: Support) -> tuple[str, ...]:
@@ -24,11 +28,25 @@ def conforms(support: Support) -> tuple[str, ...]:
     counts = support.row_counts()
     if rows * cols == 0 or int(counts.sum()) == rows * cols:
         return ()
-    held = [
-        f"{n}:{m}" for n, m in _GROUPED
-        if cols % m == 0 and int(_group_counts(support.bits, m).max()) <= n
-    ]
+    fullest = {m: max(int(_group_counts(bits, m).max()) for bits in _pieces(support))
+               for m in (4, 8) if cols % m == 0}
+    held = [f"{n}:{m}" for n, m in _GROUPED if m in fullest and fullest[m] <= n]
     return (*held, "rows") if bool((counts == counts[0]).all()) else tuple(held)
+
+
+def dead_columns(support: Support) -> int:
+    """Number of columns that keep nothing."""
+    alive = torch.zeros(support.shape[1], dtype=torch.bool, device=support.bits.device)
+    for bits in _pieces(support):
+        alive |= unpack_bits(bits, support.shape[1]).any(0)
+    return int((~alive).sum())
+
+
+def _pieces(support: Support) -> Iterator[Tensor]:
+    """The packed bits, some rows at a time."""
+    step = max(1, _TOGETHER // max(1, support.bits.shape[1]))
+    for start in range(0, support.shape[0], step):
+        yield support.bits[start : start + step]
 
 
 def _group_counts(bits: Tensor, m: int) -> Tensor:

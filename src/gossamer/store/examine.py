@@ -16,7 +16,7 @@ from gossamer.core import parse_pattern
 from gossamer.layout import Packed, packed_bytes
 from gossamer.ops import explain
 from gossamer.store import lints
-from gossamer.store.conformity import broken, conforms
+from gossamer.store.conformity import broken, conforms, dead_columns
 from gossamer.store.convert import Opened, open_folder
 from gossamer.store.inspection import Check, Inspection, Other, SiteRow, Totals
 from gossamer.store.manifest import NAME, Manifest, read_manifest
@@ -156,7 +156,6 @@ def site_row(matrix: Matrix, claimed: str | None = None) -> SiteRow:
     weight = matrix.weight
     nonzeros = int(weight.values.count_nonzero() if isinstance(weight, Packed)
                    else weight.count_nonzero())
-    columns = support.mask().sum(0)
     rows, cols = matrix.shape
     dense = rows * cols * weight.dtype.itemsize
     stored = weight.nbytes if isinstance(weight, Packed) else dense
@@ -167,7 +166,7 @@ def site_row(matrix: Matrix, claimed: str | None = None) -> SiteRow:
         shape=matrix.shape, dtype=str(weight.dtype).removeprefix("torch."),
         kept=support.nnz, nonzeros=nonzeros,
         bytes=stored, dense_bytes=dense, packed_bytes=smallest or dense,
-        dead_rows=int((support.row_counts() == 0).sum()), dead_columns=int((columns == 0).sum()),
+        dead_rows=int((support.row_counts() == 0).sum()), dead_columns=dead_columns(support),
         conforms=conforms(support), claimed=claimed,
         broken=None if claimed is None else broken(support, parse_pattern(claimed)),
         kernel=_kernel(matrix),

@@ -130,6 +130,12 @@ def tied_names(model: nn.Module) -> dict[str, str]:
     return tied
 
 
+def kept(packed: Packed) -> int:
+    """Number of entries that a packed matrix keeps; the non-zeros where it is stored dense."""
+    values = packed.values
+    return int(values.count_nonzero()) if packed.layout == "dense" else values.numel()
+
+
 def check_supports(supports: Mapping[str, Support], found: list[Matrix]) -> None:
     """Raise SupportError for a name that is no site of the model or a shape that differs."""
     shapes = {matrix.name: matrix.shape for matrix in found}

@@ -12,10 +12,10 @@ from typing import Any
 from torch import Tensor
 
 from gossamer.core import ConfigError
-from gossamer.layout import Packed, check_packed, support_of
+from gossamer.layout import Packed, check_packed
 from gossamer.store.digest import FileRecord
 from gossamer.store.manifest import SiteRecord
-from gossamer.store.matrices import expert_index, parameter_name
+from gossamer.store.matrices import expert_index, kept, parameter_name
 from gossamer.store.safetensor import FileWriter
 
 SHARD_BYTES = 512 << 20
@@ -91,7 +91,7 @@ class ShardWriter:
         if isinstance(item, Packed):
             kind = self._kinds.get(name, "linear" if expert_index(name) is None else "expert")
             record = SiteRecord(
-                kind, item.layout, item.shape, _dtype(item), support_of(item).nnz, item.nbytes,
+                kind, item.layout, item.shape, _dtype(item), kept(item), item.nbytes,
                 self._patterns.get(name), parts=tuple(item.parts),
             )
             return [(name, record)]
