@@ -6,11 +6,10 @@
 #include <algorithm>
 #include <cstdint>
 #include <stdexcept>
-#include <thread>
-#include <vector>
 
 #include "isa.h"
 #include "obs_rows.h"
+#include "parallel.h"
 
 namespace nb = nanobind;
 
@@ -33,6 +32,18 @@ Rows rows_for(Isa isa) {
   return obs_rows_plain;
 }
 
+struct Job {
+  const ObsBlock* block;
+  std::int64_t rows;
+  std::int64_t parts;
+  Rows run;
+};
+
+void run_part(void* context, std::int64_t part) {
+  const Job& job = *static_cast<const Job*>(context);
+  job.run(*job.block, job.rows * part / job.parts, job.rows * (part + 1) / job.parts);
+}
+
 template <class T>
 T* at(std::uintptr_t address) {
   return reinterpret_cast<T*>(address);
@@ -49,13 +60,8 @@ void obs_block(std::uintptr_t weight, std::uintptr_t factor, std::uintptr_t inve
                        n,                      m};
   const Rows run = rows_for(current_isa());
   const nb::gil_scoped_release release;
-  const std::int64_t workers = std::max<std::int64_t>(1, std::min<std::int64_t>(threads, rows / 64));
-  std::vector<std::thread> pool;
-  for (std::int64_t k = 1; k < workers; ++k) {
-    pool.emplace_back(run, std::cref(block), rows * k / workers, rows * (k + 1) / workers);
-  }
-  run(block, 0, rows / workers);
-  for (std::thread& worker : pool) worker.join();
+  Job job{&block, rows, std::max<std::int64_t>(1, std::min<std::int64_t>(threads, rows / 64)), run};
+  parallel(job.parts, run_part, &job);
 }
 
 }  // namespace

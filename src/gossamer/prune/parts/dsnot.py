@@ -59,17 +59,25 @@ def swap(
     kept = support.mask().to(weight.device)
     pattern = support.pattern
     _check(variance, kept, pattern)
+    if settings.cycles == 0:
+        return support
     spread = variance.clamp_min(1e-12 * float(variance.mean())).to(weight.dtype)
     shift = weight * (mean.to(weight.dtype) * TOKENS)  # D, [rows, cols]
-    rows = _Rows(shift, shift / spread, score, kept, pattern)
     error = (shift * ~kept).sum(1)
-    active = torch.ones_like(error, dtype=torch.bool)
     first_sign = error.sign()
     must_keep_sign = settings.same_sign or pattern.is_nm
+    # Rows whose error keeps its sign need the weights of one side alone.
+    signs = [first_sign] if must_keep_sign else [torch.ones_like(error), -torch.ones_like(error)]
+    sides = [_Side(sign, shift, spread, score, kept, pattern, settings.cycles) for sign in signs]
+    kept = kept.clone()
+    rows = torch.arange(len(error), device=kept.device)
+    active = torch.ones_like(error, dtype=torch.bool)
     for _ in range(settings.cycles):
         active &= error.abs() > settings.threshold
-        grown, dropped, valid = rows.propose(error)
-        after = error + rows.at(shift, dropped) - rows.at(shift, grown)
+        turn = torch.zeros_like(active) if len(sides) == 1 else error < 0
+        grown, dropped, valid = _choose(turn, [side.propose() for side in sides])
+        after = error + shift[rows, dropped] - shift[rows, grown]
+        valid &= ~kept[rows, grown] & kept[rows, dropped]
         if must_keep_sign:
             valid &= after.sign() == first_sign
         if pattern.is_nm:
@@ -77,9 +85,22 @@ def swap(
         active &= valid  # a row that cannot make its next swap stops for good
         if not bool(active.any()):
             break
-        rows.accept(active, error, grown, dropped)
+        kept[rows[active], grown[active]] = True
+        kept[rows[active], dropped[active]] = False
+        for number, side in enumerate(sides):
+            side.advance(active & (turn == bool(number)), dropped)
         error = torch.where(active, after, error)
-    return Support.of(rows.kept, pattern)
+    return Support.of(kept, pattern)
+
+
+def _choose(turn: Tensor, proposals: list[tuple[Tensor, Tensor, Tensor]],
+            ) -> tuple[Tensor, Tensor, Tensor]:
+    """Every row's proposal from the side that its error is on."""
+    if len(proposals) == 1:
+        return proposals[0]
+    first, second = proposals
+    chosen = [torch.where(turn, b, a) for a, b in zip(first, second)]
+    return chosen[0], chosen[1], chosen[2]
 
 
 def _check(variance: Tensor, kept: Tensor, pattern: Pattern) -> None:
@@ -93,66 +114,44 @@ def _check(variance: Tensor, kept: Tensor, pattern: Pattern) -> None:
         raise DataError("DSnoT needs a start that keeps the same number in every row.")
 
 
-class _Rows:
-    """Cursors of every row into the fixed orders in which weights come back or go."""
+class _Side:
+    """Orders in which weights come back and go where a row's error has this sign, and a cursor.
 
-    def __init__(self, shift: Tensor, growth: Tensor, score: Tensor, kept: Tensor,
-                 pattern: Pattern) -> None:
-        self.kept, self.pattern, self.shift = kept.clone(), pattern, shift
-        rows = kept.shape[0]
-        self.index = torch.arange(rows, device=kept.device)
-        self.up = growth.masked_fill(kept, -torch.inf).argsort(dim=1, descending=True, stable=True)
-        self.down = growth.masked_fill(kept, torch.inf).argsort(dim=1, stable=True)
-        self.ups = torch.zeros(rows, dtype=torch.long, device=kept.device)
-        self.downs = self.ups.clone()
+    The orders are fixed at the start; a cursor never goes back.
+    """
+
+    def __init__(self, sign: Tensor, shift: Tensor, spread: Tensor, score: Tensor, kept: Tensor,
+                 pattern: Pattern, cycles: int) -> None:
+        reach = min(cycles, kept.shape[1])  # no cursor moves further
+        self.pattern, self.last = pattern, reach - 1
+        self.rows = torch.arange(kept.shape[0], device=kept.device)
+        self.cursor = torch.zeros_like(self.rows)
+        toward = shift * sign[:, None]
+        growth = (toward / spread).masked_fill(kept, -torch.inf)
+        self.grow = growth.topk(reach, dim=1).indices
+        self.helps = toward.gather(1, self.grow) > 0
         if pattern.is_nm:
             self.score = score.masked_fill(~kept, torch.inf)
         else:
-            self.negative = _order(score, kept & (shift < 0))
-            self.positive = _order(score, kept & (shift > 0))
-            self.negatives = self.ups.clone()
-            self.positives = self.ups.clone()
+            worth = score.masked_fill(~kept | (toward >= 0), torch.inf)
+            found = worth.topk(reach, dim=1, largest=False)
+            self.drop, self.found = found.indices, torch.isfinite(found.values)
 
-    def at(self, values: Tensor, column: Tensor) -> Tensor:
-        return values[self.index, column]
-
-    def propose(self, error: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def propose(self) -> tuple[Tensor, Tensor, Tensor]:
         """The next weight to grow and to drop of every row, and whether both exist and help."""
-        positive = error > 0
-        last = self.kept.shape[1] - 1
-        grown = torch.where(positive, self.at(self.up, self.ups.clamp_max(last)),
-                            self.at(self.down, self.downs.clamp_max(last)))
-        value = self.at(self.shift, grown)
-        valid = ~self.at(self.kept, grown) & (value.sign() == error.sign())
+        place = self.cursor.clamp_max(self.last)
+        grown = self.grow[self.rows, place]
+        valid = self.helps[self.rows, place] & (self.cursor <= self.last)
+        if not self.pattern.is_nm:
+            return grown, self.drop[self.rows, place], valid & self.found[self.rows, place]
+        m = self.pattern.pool[1] or 1
+        run = (grown // m * m)[:, None] + torch.arange(m, device=grown.device)
+        worth = self.score.gather(1, run)
+        dropped = run.gather(1, worth.argmin(1, keepdim=True))[:, 0]
+        return grown, dropped, valid & torch.isfinite(worth.min(1).values)
+
+    def advance(self, active: Tensor, dropped: Tensor) -> None:
+        """Move the cursors of the rows that swapped on this side."""
+        self.cursor += active
         if self.pattern.is_nm:
-            m = self.pattern.pool[1] or 1
-            run = (grown // m * m)[:, None] + torch.arange(m, device=grown.device)
-            worth = self.score.gather(1, run)
-            dropped = run.gather(1, worth.argmin(1, keepdim=True))[:, 0]
-            return grown, dropped, valid & torch.isfinite(worth.min(1).values)
-        order = torch.where(positive[:, None], self.negative, self.positive)
-        cursor = torch.where(positive, self.negatives, self.positives)
-        dropped = self.at(order, cursor.clamp_max(last))
-        valid &= (cursor <= last) & (dropped >= 0)
-        return grown, dropped.clamp_min(0), valid
-
-    def accept(self, active: Tensor, error: Tensor, grown: Tensor, dropped: Tensor) -> None:
-        rows = self.index[active]
-        self.kept[rows, grown[active]] = True
-        self.kept[rows, dropped[active]] = False
-        up, down = active & (error > 0), active & (error < 0)
-        self.ups += up
-        self.downs += down
-        if self.pattern.is_nm:
-            self.score[rows, dropped[active]] = torch.inf
-        else:
-            self.negatives += up
-            self.positives += down
-
-
-def _order(score: Tensor, among: Tensor) -> Tensor:
-    """Columns by ascending score among those marked, then -1."""
-    order = score.masked_fill(~among, torch.inf).argsort(dim=1, stable=True)
-    count = among.sum(1, keepdim=True)
-    place = torch.arange(score.shape[1], device=score.device)
-    return order.masked_fill(place >= count, -1)
+            self.score[self.rows[active], dropped[active]] = torch.inf

@@ -10,7 +10,7 @@ from torch import Tensor
 from gossamer.core.errors import DataError
 
 # Below this size the library's own Cholesky is quicker than splitting into matrix products.
-BASE = 1024
+BASE = {"cpu": 256, "cuda": 1024}
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def invert_cholesky_(matrix: Tensor) -> bool:
     Recursive halves, so that nearly all work is matrix products.
     """
     n = matrix.shape[0]
-    if n <= BASE:
+    if n <= BASE.get(matrix.device.type, 1024):
         lower, info = torch.linalg.cholesky_ex(matrix)
         if int(info) != 0 or not bool(torch.isfinite(lower.diagonal()).all()):
             return False
