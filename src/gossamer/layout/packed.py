@@ -58,9 +58,23 @@ class Packed:
 
         Derived from the parts at first use and never stored.
         """
-        from gossamer.layout import layout_of
+        from gossamer.layout import layout_of  # the registry imports this file
 
         return layout_of(self.layout).starts(self)
+
+    def validate(self) -> None:
+        """Raise SupportError where the parts contradict the shape or one another.
+
+        Kernels trust parts that passed here; the answer is kept, since parts do not change.
+        """
+        _ = self._valid
+
+    @cached_property
+    def _valid(self) -> bool:
+        from gossamer.layout import check_packed  # as above
+
+        check_packed(self)
+        return True
 
 
 @dataclass(frozen=True)

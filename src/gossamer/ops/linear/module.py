@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gossamer.core import Support
 from gossamer.layout import Packed, check_packed, pack
-from gossamer.ops.linear.function import check_input, run
+from gossamer.ops.linear.function import run
 from gossamer.ops.linear.op import INDEX
 
 
@@ -41,6 +41,7 @@ class PackedLinear(nn.Module):
         self.register_buffer("starts", packed.starts, persistent=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
         self._names = tuple(packed.parts)
+        self._index = INDEX[packed.layout]
 
     @classmethod
     def from_linear(
@@ -62,11 +63,11 @@ class PackedLinear(nn.Module):
         return Packed(self.layout, (self.out_features, self.in_features), tensors)
 
     def forward(self, x: Tensor) -> Tensor:
-        shape = (self.out_features, self.in_features)
-        check_input(x, shape, self.bias)
-        name = INDEX[self.layout]
-        index = None if name is None else getattr(self, name)
-        return run(x, (self.values, index, self.starts), self.bias, self.layout, shape)
+        """``y = x W^T + b`` for x ``[..., cols]``."""
+        buffers = self._buffers
+        index = buffers[self._index] if self._index is not None else None
+        parts = (self.values, index, buffers["starts"])
+        return run(x, parts, self.bias, self.layout, (self.out_features, self.in_features))
 
     def extra_repr(self) -> str:
         """Shape, layout, dtype and bytes."""
@@ -78,4 +79,6 @@ class PackedLinear(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], *args: Any) -> None:
         super()._load_from_state_dict(state_dict, *args)
-        self.starts = self.packed.starts
+        packed = self.packed
+        check_packed(packed)
+        self.starts = packed.starts

@@ -1,0 +1,314 @@
+// The driver of y = W x with packed W: brings x into the order that the kernels want, shares the
+// rows among threads, adds the bias and rounds the result.
+#include "linear.h"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/tuple.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <tuple>
+
+#include "isa.h"
+#include "parallel.h"
+
+namespace nb = nanobind;
+
+namespace gossamer {
+
+namespace {
+
+constexpr int64_t kCacheLine = 64;
+constexpr int64_t kPanelBytes = 256 << 10;  // expanded rows that stay in the second-level cache
+constexpr int64_t kDepth = 1024;            // columns of a panel that stay in the first
+constexpr int64_t kWorth = 128 << 10;       // bytes below which another thread does not pay
+
+// Memory of one thread that grows and is kept for the next call.
+class Scratch {
+ public:
+  template <typename T>
+  T* get(int64_t count) {
+    const int64_t bytes = (count * static_cast<int64_t>(sizeof(T)) + kCacheLine - 1) /
+                          kCacheLine * kCacheLine;
+    if (bytes > size_) {
+      memory_.reset(static_cast<char*>(std::aligned_alloc(kCacheLine, bytes)));
+      size_ = memory_ != nullptr ? bytes : 0;
+      if (memory_ == nullptr) throw std::bad_alloc();
+    }
+    return reinterpret_cast<T*>(memory_.get());
+  }
+
+ private:
+  struct Free {
+    void operator()(char* p) const { std::free(p); }
+  };
+  std::unique_ptr<char, Free> memory_;
+  int64_t size_ = 0;
+};
+
+struct Array {
+  const void* data;
+  bool half;
+
+  float operator[](int64_t i) const {
+    return half ? as_float(static_cast<const uint16_t*>(data)[i])
+                : static_cast<const float*>(data)[i];
+  }
+};
+
+struct Call {
+  Matrix w;
+  Array x;
+  int64_t batch;
+  Array bias;
+  void* y;
+  bool y_half;
+  int64_t threads;
+};
+
+uint16_t round_to_half(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  if ((bits & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>(bits >> 16 | 0x40);  // NaN
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+const Kernels& kernels() {
+#if GOSSAMER_X86
+  switch (current_isa()) {
+    case Isa::avx512: return has_avx512_bf16() ? avx512bf16_kernels() : avx512_kernels();
+    case Isa::avx2: return avx2_kernels();
+    default: break;
+  }
+#endif
+  return plain_kernels();
+}
+
+// Bytes of the rows before this one, the measure by which rows are shared out.
+int64_t bytes_before(const Matrix& w, int64_t row) {
+  const int64_t values = first_value(w, row);
+  int64_t bytes = values * value_bytes(w);
+  if (w.layout == Layout::csr || w.layout == Layout::condensed) bytes += values * (w.wide ? 4 : 2);
+  if (w.layout == Layout::bitmask) bytes += row * row_bytes(w);
+  return bytes + row;
+}
+
+int64_t split_row(const Matrix& w, int64_t part, int64_t parts) {
+  const int64_t wanted = bytes_before(w, w.rows) / parts * part;
+  int64_t low = 0, high = w.rows;
+  if (part == parts) return w.rows;
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    if (bytes_before(w, middle) < wanted) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+// One row of x, padded with zeros, in this order of columns.
+void arrange(const Array& x, int64_t from, int64_t cols, int lanes, float* out) {
+  const int64_t run = 2 * lanes, whole = lanes == 0 ? cols : cols / run * run;
+  if (lanes == 0 && !x.half) {
+    std::memcpy(out, static_cast<const float*>(x.data) + from, cols * sizeof(float));
+  } else if (lanes == 0) {
+    for (int64_t c = 0; c < cols; ++c) out[c] = x[from + c];
+  }
+  for (int64_t c = 0; lanes != 0 && c < whole; c += run) {
+    for (int i = 0; i < lanes; ++i) {
+      out[c + i] = x[from + c + 2 * i];
+      out[c + lanes + i] = x[from + c + 2 * i + 1];
+    }
+  }
+  std::memset(out + whole, 0, (padded(cols) - whole) * sizeof(float));
+  for (int64_t c = whole; c < cols; ++c) out[whole + (c % 2) * lanes + (c - whole) / 2] = x[from + c];
+}
+
+Input input_of(const Call& call, const Kernels& k, float* buffer) {
+  const int64_t cols = call.w.cols;
+  const Order order = k.order(call.w, call.x.half);
+  if (order == Order::half) {
+    uint16_t* out = reinterpret_cast<uint16_t*>(buffer);
+    std::memcpy(out, call.x.data, cols * 2);
+    std::memset(out + cols, 0, (padded(cols) - cols) * 2);
+    return {nullptr, nullptr, out};
+  }
+  if (order == Order::split) {
+    arrange(call.x, 0, cols, k.lanes, buffer);
+    return {nullptr, buffer, nullptr};
+  }
+  const bool aligned = reinterpret_cast<uintptr_t>(call.x.data) % kCacheLine == 0;
+  if (!call.x.half && aligned && cols % kPad == 0) {
+    return {static_cast<const float*>(call.x.data), nullptr, nullptr};
+  }
+  arrange(call.x, 0, cols, 0, buffer);
+  return {buffer, nullptr, nullptr};
+}
+
+// Adds the bias to columns [r0, r1) of the sums, and rounds them where y is bfloat16.
+void finish(const Call& call, const float* sums, int64_t r0, int64_t r1) {
+  const int64_t rows = call.w.rows;
+  if (!call.y_half && call.bias.data == nullptr) return;
+  for (int64_t b = 0; b < call.batch; ++b) {
+    for (int64_t r = r0; r < r1; ++r) {
+      float value = sums[b * rows + r];
+      if (call.bias.data != nullptr) value += call.bias[r];
+      if (call.y_half) static_cast<uint16_t*>(call.y)[b * rows + r] = round_to_half(value);
+      else static_cast<float*>(call.y)[b * rows + r] = value;
+    }
+  }
+}
+
+// Several inputs: rows are expanded a panel at a time and multiplied from the cache.
+void multiply_panels(const Call& call, const Kernels& k, const float* x, float* sums, int64_t r0,
+                     int64_t r1) {
+  static thread_local Scratch panel_memory;
+  const int64_t width = padded(call.w.cols), rows = call.w.rows;
+  const int64_t height = std::clamp<int64_t>(kPanelBytes / (4 * width) / 4 * 4, 4, 16);
+  float* panel = panel_memory.get<float>(height * width + k.scratch(call.w) / 4 + 16);
+  char* scratch = reinterpret_cast<char*>(panel + height * width);
+  for (int64_t r = r0; r < r1; r += height) {
+    const int64_t count = std::min(height, r1 - r);
+    for (int64_t i = 0; i < count; ++i) k.expand(call.w, r + i, panel + i * width, scratch);
+    for (int64_t b = 0; b < call.batch; ++b) std::fill_n(sums + b * rows + r, count, 0.0f);
+    for (int64_t c = 0; c < width; c += kDepth) {
+      k.product(panel + c, width, count, x + c, width, call.batch, std::min(kDepth, width - c),
+                sums + r, rows);
+    }
+  }
+}
+
+struct Shared {
+  const Call* call;
+  const Kernels* kernels;
+  Input input;     // one input
+  const float* x;  // several: [batch, padded cols]
+  float* sums;     // [batch, rows]
+  int64_t parts;
+};
+
+void multiply_part(void* context, int64_t part) {
+  static thread_local Scratch scratch;
+  const Shared& all = *static_cast<const Shared*>(context);
+  const Call& call = *all.call;
+  const int64_t r0 = split_row(call.w, part, all.parts);
+  const int64_t r1 = split_row(call.w, part + 1, all.parts);
+  if (call.batch == 1) {
+    char* memory = scratch.get<char>(all.kernels->scratch(call.w));
+    all.kernels->gemv(call.w, all.input, r0, r1, all.sums, memory);
+  } else {
+    multiply_panels(call, *all.kernels, all.x, all.sums, r0, r1);
+  }
+  finish(call, all.sums, r0, r1);
+}
+
+int64_t parts_of(const Matrix& w, int64_t batch, int64_t threads) {
+  const int64_t work = bytes_before(w, w.rows) * batch;
+  return std::max<int64_t>(1, std::min(threads, work / kWorth));
+}
+
+void multiply(const Call& call) {
+  static thread_local Scratch input_memory, sum_memory;
+  const Kernels& k = kernels();
+  const int64_t width = padded(call.w.cols);
+  float* buffer = input_memory.get<float>(call.batch * width);
+  Shared all{&call, &k, {}, buffer, nullptr, parts_of(call.w, call.batch, call.threads)};
+  if (call.batch == 1) {
+    all.input = input_of(call, k, buffer);
+  } else {
+    for (int64_t b = 0; b < call.batch; ++b) {
+      arrange(call.x, b * call.w.cols, call.w.cols, 0, buffer + b * width);
+    }
+  }
+  all.sums = call.y_half ? sum_memory.get<float>(call.batch * call.w.rows)
+                         : static_cast<float*>(call.y);
+  parallel(all.parts, multiply_part, &all);
+}
+
+struct Expansion {
+  Matrix w;
+  void* out;
+  bool half;
+  int64_t parts;
+};
+
+void expand_part(void* context, int64_t part) {
+  static thread_local Scratch memory;
+  const Expansion& job = *static_cast<const Expansion*>(context);
+  const Kernels& k = kernels();
+  const int64_t cols = job.w.cols, width = padded(cols);
+  float* row = memory.get<float>(width + k.scratch(job.w) / 4 + 16);
+  const int64_t r1 = split_row(job.w, part + 1, job.parts);
+  for (int64_t r = split_row(job.w, part, job.parts); r < r1; ++r) {
+    k.expand(job.w, r, row, reinterpret_cast<char*>(row + width));
+    if (!job.half) {
+      std::memcpy(static_cast<float*>(job.out) + r * cols, row, cols * sizeof(float));
+      continue;
+    }
+    uint16_t* out = static_cast<uint16_t*>(job.out) + r * cols;
+    for (int64_t c = 0; c < cols; ++c) {
+      uint32_t bits;
+      std::memcpy(&bits, row + c, 4);
+      out[c] = static_cast<uint16_t>(bits >> 16);  // exact: the values are bfloat16
+    }
+  }
+}
+
+struct Reading {
+  const char* bytes;
+  int64_t count, parts;
+  uint64_t seen[256];
+};
+
+void read_part(void* context, int64_t part) {
+  Reading& job = *static_cast<Reading*>(context);
+  const int64_t begin = job.count / job.parts * part;
+  const int64_t end = part + 1 == job.parts ? job.count : job.count / job.parts * (part + 1);
+  job.seen[part] = kernels().read(job.bytes + begin, end - begin);
+}
+
+const void* pointer(uintptr_t address) { return reinterpret_cast<const void*>(address); }
+
+// rows, cols, values a row (where equal), values in all, N and M of layout nm
+using Shape = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>;
+// addresses of values, index and row starts; 0 for those that the layout lacks
+using Parts = std::tuple<uintptr_t, uintptr_t, uintptr_t>;
+
+Matrix matrix(int layout, const Shape& shape, const Parts& parts, bool half, bool wide) {
+  const auto [rows, cols, kept, nnz, n, m] = shape;
+  const auto [values, index, starts] = parts;
+  return {static_cast<Layout>(layout), rows, cols, pointer(values), half, pointer(index), wide,
+          static_cast<const int64_t*>(pointer(starts)), kept, nnz, n, m};
+}
+
+}  // namespace
+
+void bind_linear(nb::module_& m) {
+  m.def("linear", [](int layout, Shape shape, Parts parts, bool half, bool wide, uintptr_t x,
+                     bool x_half, int64_t batch, uintptr_t bias, bool bias_half, uintptr_t y,
+                     bool y_half, int64_t threads) {
+    nb::gil_scoped_release unlocked;
+    multiply({matrix(layout, shape, parts, half, wide), {pointer(x), x_half}, batch,
+              {pointer(bias), bias_half}, reinterpret_cast<void*>(y), y_half, threads});
+  });
+  m.def("expand", [](int layout, Shape shape, Parts parts, bool half, bool wide, uintptr_t out,
+                     bool out_half, int64_t threads) {
+    nb::gil_scoped_release unlocked;
+    Expansion job{matrix(layout, shape, parts, half, wide), reinterpret_cast<void*>(out),
+                  out_half, 1};
+    job.parts = parts_of(job.w, 1, threads);
+    parallel(job.parts, expand_part, &job);
+  });
+  m.def("read", [](uintptr_t bytes, int64_t count, int64_t threads) {
+    nb::gil_scoped_release unlocked;
+    Reading job{static_cast<const char*>(pointer(bytes)), count, std::min<int64_t>(threads, 256),
+                {}};
+    parallel(job.parts, read_part, &job);
+    uint64_t all = 0;
+    for (int64_t i = 0; i < job.parts; ++i) all |= job.seen[i];
+    return all;
+  });
+}
+
+}  // namespace gossamer

@@ -1,0 +1,162 @@
+// y = W x with packed W: what the driver (linear.cpp) asks of the kernels of one instruction set.
+//
+// The kernel files are compiled for different CPUs, so everything shared here is a plain struct or
+// has internal linkage: an inline function with external linkage could be taken by the linker from
+// the file with the widest instructions.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace gossamer {
+
+enum class Layout { dense = 0, bitmask = 1, nm = 2, csr = 3, condensed = 4 };
+
+struct Matrix {
+  Layout layout;
+  int64_t rows, cols;
+  const void* values;     // float or bfloat16, row-major
+  bool half;              // values are bfloat16
+  const void* index;      // bits, places or columns
+  bool wide;              // columns are int32, not uint16
+  const int64_t* starts;  // [rows + 1] first value of each row; null where rows are equally long
+  int64_t kept;           // values a row, where starts is null
+  int64_t nnz;            // values in all
+  int64_t n, m;           // N:M of layout nm
+};
+
+// One input vector in the orders that kernels ask for; each is padded with zeros to a multiple of
+// kPad columns, and those not asked for are null.
+struct Input {
+  const float* natural;   // as it is
+  const float* split;     // in runs of 2 * lanes: first the even, then the odd columns
+  const uint16_t* half;   // bfloat16, where the caller's x is bfloat16
+};
+
+enum class Order { natural, split, half };
+
+constexpr int64_t kPad = 64;      // columns
+constexpr int64_t kStreams = 8;   // most row streams that a kernel reads at once
+constexpr int64_t kSlack = 64;    // bytes that kernels may read on either side of a row's values
+
+struct Kernels {
+  int lanes;  // of the split order
+  // Bytes of scratch that one thread needs for this matrix.
+  int64_t (*scratch)(const Matrix& w);
+  // The order of x that gemv wants.
+  Order (*order)(const Matrix& w, bool x_half);
+  // y[r] = sum over c of W[r, c] x[c], for r0 <= r < r1.
+  void (*gemv)(const Matrix& w, const Input& x, int64_t r0, int64_t r1, float* y, char* scratch);
+  // One row as floats in natural order, zeros up to the padded width.
+  void (*expand)(const Matrix& w, int64_t row, float* out, char* scratch);
+  // y[b * ldy + r] += sum over c < width of w[r * ldw + c] x[b * ldx + c]; width a multiple of 16.
+  void (*product)(const float* w, int64_t ldw, int64_t rows, const float* x, int64_t ldx,
+                  int64_t batch, int64_t width, float* y, int64_t ldy);
+  // Reads every byte once; the result only keeps the compiler from dropping the reads.
+  uint64_t (*read)(const char* bytes, int64_t count);
+};
+
+const Kernels& plain_kernels();
+#if GOSSAMER_X86
+const Kernels& avx2_kernels();
+const Kernels& avx512_kernels();
+const Kernels& avx512bf16_kernels();
+#endif
+
+static inline int64_t padded(int64_t cols) { return (cols + kPad - 1) / kPad * kPad; }
+
+static inline int64_t row_bytes(const Matrix& w) { return (w.cols + 7) / 8; }
+
+static inline int64_t first_value(const Matrix& w, int64_t row) {
+  return w.starts != nullptr ? w.starts[row] : row * w.kept;
+}
+
+static inline int64_t value_bytes(const Matrix& w) { return w.half ? 2 : 4; }
+
+static inline float as_float(uint16_t half) {
+  const uint32_t bits = static_cast<uint32_t>(half) << 16;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+static inline float value_at(const Matrix& w, int64_t i) {
+  return w.half ? as_float(static_cast<const uint16_t*>(w.values)[i])
+                : static_cast<const float*>(w.values)[i];
+}
+
+static inline int64_t column_at(const Matrix& w, int64_t i) {
+  return w.wide ? static_cast<const int32_t*>(w.index)[i]
+                : static_cast<const uint16_t*>(w.index)[i];
+}
+
+// Scratch for one padded copy of a row's values.
+static inline int64_t row_copy_bytes(const Matrix& w) {
+  return (w.cols * 4 + 2 * kSlack + 63) / 64 * 64;
+}
+
+// The values of a row, readable kSlack bytes beyond either end: in place where the whole buffer
+// allows it, else a copy. Only the first and last few rows of a matrix are ever copied.
+static inline const char* row_values(const Matrix& w, int64_t row, char* copy) {
+  const int64_t size = value_bytes(w), begin = first_value(w, row) * size;
+  const int64_t end = w.starts != nullptr ? w.starts[row + 1] * size : begin + w.kept * size;
+  const char* values = static_cast<const char*>(w.values);
+  if (begin >= kSlack && end + kSlack <= w.nnz * size) return values + begin;
+  std::memset(copy, 0, kSlack);
+  if (end > begin) std::memcpy(copy + kSlack, values + begin, end - begin);
+  std::memset(copy + kSlack + (end - begin), 0, kSlack);
+  return copy + kSlack;
+}
+
+// Four bytes of mask bits.
+static inline uint32_t word_at(const uint8_t* bits) {
+  uint32_t word;
+  std::memcpy(&word, bits, 4);
+  return word;
+}
+
+// The last bytes of a row, fewer than four; zeros follow.
+static inline uint32_t last_word(const uint8_t* bits, int64_t count) {
+  uint32_t word = 0;
+  for (int64_t i = 0; i < count; ++i) word |= static_cast<uint32_t>(bits[i]) << (8 * i);
+  return word;
+}
+
+// Bits that name one of m places.
+static inline int place_bits(int64_t m) {
+  int bits = 0;
+  while ((int64_t{1} << bits) < m) ++bits;
+  return bits;
+}
+
+// Layout nm: calls visit(value index, column) for every value of a row, in order.
+template <typename Visit>
+static inline void each_place(const Matrix& w, int64_t row, Visit visit) {
+  const int width = place_bits(w.m);
+  const int64_t stride = (w.kept * width + 7) / 8;
+  const uint8_t* stream = static_cast<const uint8_t*>(w.index) + row * stride;
+  uint64_t window = 0;
+  int ready = 0;
+  int64_t next = 0, value = row * w.kept;
+  for (int64_t group = 0; group < w.cols; group += w.m) {
+    for (int64_t i = 0; i < w.n; ++i, ++value) {
+      while (ready < width) {
+        window |= static_cast<uint64_t>(stream[next++]) << ready;
+        ready += 8;
+      }
+      visit(value, group + static_cast<int64_t>(window & ((uint64_t{1} << width) - 1)));
+      window >>= width;
+      ready -= width;
+    }
+  }
+}
+
+// Layout nm: the row's places as mask bits, least significant first, in words of 8 bytes.
+static inline void places_to_bits(const Matrix& w, int64_t row, uint8_t* bits) {
+  std::memset(bits, 0, padded(w.cols) / 8);
+  each_place(w, row, [bits](int64_t, int64_t column) {
+    bits[column >> 3] = static_cast<uint8_t>(bits[column >> 3] | 1u << (column & 7));
+  });
+}
+
+}  // namespace gossamer

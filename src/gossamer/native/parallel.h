@@ -1,0 +1,13 @@
+// Work shared among the threads of the OpenMP pool that the process already has.
+#pragma once
+
+#include <cstdint>
+
+namespace gossamer {
+
+using Part = void (*)(void* context, int64_t part);
+
+// Runs part(context, 0) to part(context, parts - 1), each once, on at most that many threads.
+void parallel(int64_t parts, Part part, void* context);
+
+}  // namespace gossamer
