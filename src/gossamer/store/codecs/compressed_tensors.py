@@ -5,7 +5,7 @@ order), ``bitmask`` (uint8, eight entries of the last dimension a byte, least si
 first, each row padded), ``shape`` (int64, the sides) and ``row_offsets`` (int64, where each row
 starts). ``sparse-24-bitmask`` is the same for 2:4: ``compressed`` is ``[rows, cols / 2]``,
 ``shape`` a column, and there are no row offsets. ``<name>`` is the parameter's name, without
-its final ``.weight`` since version 0.9. Float8 values and quantised weights are refused.
+its final ``.weight`` in later versions. Float8 values and quantised weights are refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gossamer.core import StoreError, UnsupportedError
+from gossamer.core import StoreError, SupportError, UnsupportedError
 from gossamer.core.bits import count_bits, row_bytes, unpack_bits
 from gossamer.layout import Packed, check_packed
 from gossamer.store.safetensor import Contents, Entry, contents, read_tensor
@@ -116,10 +116,13 @@ def decode(name: str, parts: dict[str, Tensor]) -> Packed | Tensor:
     counts = count_bits(bits)
     if int(counts.sum()) != values.numel():
         raise _torn(name, f"{int(counts.sum())} bits are set for {values.numel()} values")
-    _check_offsets(name, counts, parts.get("row_offsets"))
     if len(shape) == 2:
+        _check_offsets(name, counts, parts.get("row_offsets"))
         packed = Packed("bitmask", (shape[0], shape[1]), {"values": values, "bits": bits})
-        check_packed(packed)
+        try:
+            check_packed(packed)
+        except SupportError as error:
+            raise _torn(name, str(error)) from error
         return packed
     mask = unpack_bits(bits, shape[-1]).reshape(shape)
     return values.new_zeros(shape).masked_scatter_(mask, values)
@@ -131,4 +134,4 @@ def _check_offsets(name: str, counts: Tensor, offsets: Tensor | None) -> None:
 
 
 def _torn(name: str, reason: str) -> StoreError:
-    return StoreError(f"{name} is damaged: {reason}.")
+    return StoreError(f"{name} is damaged: {reason.rstrip('.')}.")
