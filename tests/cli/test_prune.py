@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gossamer import store
-from gossamer.cards import cards, get_system
+from gossamer.cards import Card, cards, get_system
 from gossamer.cards.parameters import parameters
 from gossamer.cli import main
 from gossamer.cli.settings import named_system, settings_type
@@ -121,7 +121,18 @@ def test_a_folder_that_holds_something_else_is_refused_before_the_work(
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("card", cards(), ids=lambda card: card.id)
+def prunes(card: Card) -> bool:
+    return any(field.name == "density" for field in parameters(get_system(card.id)))
+
+
+def test_a_system_that_prunes_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for card in cards():
+        if not prunes(card):
+            assert main(["prune", "m", "--system", card.id, "--out", "o"]) == 2
+            assert f"{card.id} prunes nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("card", filter(prunes, cards()), ids=lambda card: card.id)
 def test_every_field_of_a_system_is_an_option(card, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["prune", "--system", card.id, "--help"])

@@ -21,17 +21,19 @@ _INDEX = "README.md"
 
 def system_page(card: Card, system: type) -> str:
     """The Markdown page of one system."""
+    fields = parameters(system)
+    prunes = any(field.name == "density" for field in fields)
     sections = [
         f"# {card.title}",
         f"`{card.id}`, family {card.family}, {card.year}. {card.paper}",
         f"**Keeps** {card.keeps}",
         _prose(system),
-        "## Parameters\n\n" + _parameter_table(parameters(system)),
+        "## Parameters\n\n" + _parameter_table(fields),
         "## Reported\n\n" + _bullets(card.reported, "Nothing is quoted from the paper."),
         "## Ours\n\n" + _bullets(card.ours, "Implemented, not measured."),
         "## Where ours differs\n\n" + _bullets(card.differs, "Nowhere that is known."),
         "## Needs\n\n" + _bullets(card.needs, "The weights alone."),
-        "## Run it\n\n" + _recipe(card),
+        "## Run it\n\n" + _recipe(card, prunes),
     ]
     return "\n\n".join(section for section in sections if section.strip()) + "\n"
 
@@ -86,12 +88,13 @@ def _bullets(lines: Iterable[str], otherwise: str) -> str:
     return "\n".join(f"- {line}" for line in lines) or otherwise
 
 
-def _recipe(card: Card) -> str:
+def _recipe(card: Card, prunes: bool) -> str:
+    command = f"prune MODEL --system {card.id} --density 0.5 --out DIR" if prunes else "inspect DIR"
+    call = "(density=0.5).run(model, tokens)" if prunes else "().run(model)"
     return (
-        f"```\ngossamer prune MODEL --system {card.id} --density 0.5 --out DIR\n"
-        f"gossamer evidence {card.id}\n```\n\n"
+        f"```sh\ngossamer {command}\ngossamer evidence {card.id}\n```\n\n"
         "```python\nfrom gossamer.cards import get_system\n\n"
-        f'result = get_system("{card.id}")(density=0.5).run(model, tokens)\n```'
+        f'result = get_system("{card.id}"){call}\n```'
     )
 
 

@@ -48,11 +48,10 @@ def scripts(family: str | None = None) -> list[Script]:
 
 def script(id: str) -> Script:
     """The evidence script of one system; an unknown system names the nearest one."""
-    card = get_card(id)
-    for found in scripts(card.family):
-        if found.id == id:
-            return found
-    raise NeedsError(f"The system {id!r} has no evidence script, so its claims were not measured.")
+    found = {item.id: item for item in scripts(get_card(id).family)}
+    if id not in found:
+        raise NeedsError(f"The system {id!r} has no evidence script: its claims are not measured.")
+    return found[id]
 
 
 def run_evidence(
