@@ -3,7 +3,7 @@
 from gossamer.prune.parts.sparsegpt import sparsegpt_layer
 from gossamer.prune.result import Result
 from gossamer.prune.run import Where
-from gossamer.prune.systems import DSnoT, Magnitude, SparseGPT, SparseLLM, Wanda
+from gossamer.prune.systems import DSnoT, Magnitude, SparseGPT, SparseLLM, TenLessons, Wanda
 
-__all__ = ["DSnoT", "Magnitude", "Result", "SparseGPT", "SparseLLM", "Wanda", "Where",
-           "sparsegpt_layer"]
+__all__ = ["DSnoT", "Magnitude", "Result", "SparseGPT", "SparseLLM", "TenLessons", "Wanda",
+           "Where", "sparsegpt_layer"]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from gossamer.core.errors import UnsupportedError
@@ -87,11 +86,15 @@ def find_mlp(found: Sequence[Site], x: Tensor, inner: Tensor) -> Mlp:
     *firsts, down = groups[0]
     orders = [(None, firsts[0])] if len(firsts) == 1 else [
         (firsts[0], firsts[1]), (firsts[1], firsts[0])]
+    trials = []
     for gate, up in orders:
         for name, act in CANDIDATES.items():
-            built = forward_inner(x, gate, up, act)
-            if torch.allclose(built, inner.float(), rtol=1e-2, atol=1e-3 * float(inner.abs().max())):
-                return Mlp("plain" if gate is None else "gated", up, down, gate, name)
+            error = float((forward_inner(x, gate, up, act) - inner.float()).norm())
+            mlp = Mlp("plain" if gate is None else "gated", up, down, gate, name)
+            trials.append((error, mlp))
+    error, best = min(trials, key=lambda trial: trial[0])
+    if error <= 1e-2 * float(inner.float().norm()):
+        return best
     raise UnsupportedError(
         f"{down.name}: no rule act(fc1(x)) or act(gate(x)) * up(x) with {', '.join(CANDIDATES)} "
         "explains what this layer receives."

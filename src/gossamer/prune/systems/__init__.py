@@ -4,6 +4,7 @@ from gossamer.prune.systems.dsnot import DSnoT
 from gossamer.prune.systems.magnitude import Magnitude
 from gossamer.prune.systems.sparsegpt import SparseGPT
 from gossamer.prune.systems.sparsellm import SparseLLM
+from gossamer.prune.systems.ten_lessons import TenLessons
 from gossamer.prune.systems.wanda import Wanda
 
-__all__ = ["DSnoT", "Magnitude", "SparseGPT", "SparseLLM", "Wanda"]
+__all__ = ["DSnoT", "Magnitude", "SparseGPT", "SparseLLM", "TenLessons", "Wanda"]
