@@ -20,6 +20,7 @@ from gossamer.core.atomic import write_text
 if TYPE_CHECKING:
     from gossamer.store import Inspection, SiteRow
 
+_NAME_WIDTH = 44  # names up to this length stay on one line
 _COLOURS = {"ok": "green", "note": "cyan", "warn": "yellow", "fail": "red"}
 
 
@@ -78,7 +79,8 @@ def _matrices(found: Inspection) -> Table:
         shape, pattern = f"{row.shape[0]}x{row.shape[1]}", ", ".join(row.conforms) or "none"
         alike.setdefault((name, row.layout, shape, row.dtype, pattern, row.runs), []).append(row)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("matrices", overflow="fold")
+    widest = max((len(name) for name, *_ in alike), default=0)
+    table.add_column("matrices", overflow="fold", no_wrap=widest <= _NAME_WIDTH)
     for title in ("", "layout", "shape", "kept", "bits", "MB", "pattern", "runs"):
         table.add_column(title)
     for (name, layout, shape, dtype, pattern, runs), rows in alike.items():
