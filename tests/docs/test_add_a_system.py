@@ -16,7 +16,14 @@ from gossamer.cards import get_system
 from gossamer.cli import main
 from gossamer.cli.settings import settings_type
 from gossamer.observe import Stats
+from gossamer.testing import check_transform
 from tests.zoo import llama
+
+
+def model():
+    torch.manual_seed(0)
+    return llama()
+
 
 stats = Stats("w", frozenset({"input_sq"}))
 stats.add(torch.tensor([[1.0, 4.0]]))
@@ -29,6 +36,7 @@ assert result.density == 0.5, result.density
 nm = get_system("ria")(pattern="2:4").run(llama(), tokens)
 for support in nm.supports.values():
     assert bool((support.mask().unflatten(1, (-1, 4)).sum(-1) == 2).all())
+check_transform(get_system("ria")(density=0.5), model, tokens)
 assert "power" in settings_type("ria").__dataclass_fields__
 assert main(["show", "ria"]) == 0
 assert main(["prune", "none", "--system", "ria", "--power", "2", "--out", "out"]) == 2
