@@ -9,7 +9,8 @@ from torch import Tensor
 from gossamer import native
 from gossamer.core import UnsupportedError
 from gossamer.layout import Packed
-from gossamer.ops.linear.op import Parts, Shape, compute, packed_linear, parts_of, plan
+from gossamer.ops.linear.form import Form, Parts, form_of, parts_of
+from gossamer.ops.linear.op import compute, packed_linear, plan
 
 
 def linear(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
@@ -35,7 +36,7 @@ def linear(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
     [1.0, 1.0, 1.0, 1.0]
     """
     packed.validate()
-    return run(x, parts_of(packed), bias, packed.layout, packed.shape)
+    return run(x, parts_of(packed), bias, form_of(packed.values, packed.layout, packed.shape))
 
 
 def explain(x: Tensor, packed: Packed) -> str:
@@ -46,8 +47,9 @@ def explain(x: Tensor, packed: Packed) -> str:
     'reference (unpack, then a dense product): the compiled kernels take float32 and bfloat16, \
 not torch.float64 by torch.float32'
     """
-    _check(x, packed.values, None, packed.shape)
-    kind, why = plan(x.reshape(-1, packed.shape[1]), parts_of(packed), packed.layout)
+    form = form_of(packed.values, packed.layout, packed.shape)
+    _check(x, packed.values, None, form)
+    kind, why = plan(x, parts_of(packed), form)
     names = {
         "kernel": f"{native.isa()} kernel for {packed.layout}",
         "expand": f"{native.isa()} expansion of {packed.layout}, then torch's dense product",
@@ -56,17 +58,16 @@ not torch.float64 by torch.float32'
     return f"{names[kind]}: {why}"
 
 
-def run(x: Tensor, parts: Parts, bias: Tensor | None, layout: str, shape: Shape) -> Tensor:
+def run(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
     """`linear` on parts that were checked before."""
-    rows, cols = shape
     values, index, starts = parts
-    _check(x, values, bias, shape)
-    flat = x if x.dim() == 2 else x.reshape(-1, cols)
+    _check(x, values, bias, form)
     if _torch_watches(x, values, bias):
-        y: Tensor = packed_linear(flat, values, index, starts, bias, layout, [rows, cols])
-    else:
-        y = compute(flat, parts, bias, layout, shape)
-    return y if x.dim() == 2 else y.view(*x.shape[:-1], rows)
+        y: Tensor = packed_linear(
+            x, values, index, starts, bias, form.layout, [form.rows, form.cols]
+        )
+        return y
+    return compute(x, parts, bias, form)
 
 
 def _torch_watches(x: Tensor, values: Tensor, bias: Tensor | None) -> bool:
@@ -87,21 +88,21 @@ def _torch_watches(x: Tensor, values: Tensor, bias: Tensor | None) -> bool:
     )
 
 
-def _check(x: Tensor, values: Tensor, bias: Tensor | None, shape: Shape) -> None:
-    """Raise UnsupportedError where x or the bias does not fit a weight of this shape."""
-    rows, cols = shape
-    if x.dim() == 0 or x.shape[-1] != cols or not x.is_floating_point():
+def _check(x: Tensor, values: Tensor, bias: Tensor | None, form: Form) -> None:
+    """Raise UnsupportedError where x or the bias does not fit the weight."""
+    shape = x.shape
+    if not shape or shape[-1] != form.cols or not x.is_floating_point():
         raise UnsupportedError(
-            f"A packed weight of shape {shape} needs a float input [..., {cols}], "
-            f"not {x.dtype} of shape {tuple(x.shape)}."
+            f"A packed weight of {form.rows}x{form.cols} needs a float input [..., {form.cols}], "
+            f"not {x.dtype} of shape {tuple(shape)}."
         )
-    if x.device != values.device:
+    if x.is_cpu != values.is_cpu:
         raise UnsupportedError(
             f"The input is on {x.device} and the packed weight on {values.device}; "
             "move one of them."
         )
-    if bias is not None and (bias.dim() != 1 or bias.shape[0] != rows):
+    if bias is not None and (bias.dim() != 1 or bias.numel() != form.rows):
         raise UnsupportedError(
-            f"A packed weight of shape {shape} needs a bias of shape ({rows},), "
+            f"A packed weight of {form.rows}x{form.cols} needs a bias of shape ({form.rows},), "
             f"not {tuple(bias.shape)}."
         )

@@ -7,53 +7,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.layout import Packed
 from gossamer.ops.linear import cpu, reference
-
-# The part of each layout that says where the values lie.
-INDEX = {"dense": None, "bitmask": "bits", "nm": "index", "csr": "columns", "condensed": "columns"}
-
-Parts = tuple[Tensor, Tensor | None, Tensor | None]
-Shape = tuple[int, int]
+from gossamer.ops.linear.form import Form, Parts, form_of, rebuild
 
 
-def parts_of(packed: Packed) -> Parts:
-    """Values, index and row starts of a packed matrix, as the operators take them."""
-    name = INDEX[packed.layout]
-    return packed.values, None if name is None else packed.parts[name], packed.starts
-
-
-def rebuild(parts: Parts, layout: str, shape: Shape) -> Packed:
-    """The Packed that `parts_of` took apart."""
-    values, index, starts = parts
-    named = {"values": values}
-    name = INDEX[layout]
-    if name is not None and index is not None:
-        named[name] = index
-    if layout == "csr" and starts is not None:
-        named["row_counts"] = starts.diff().to(torch.int32)
-    return Packed(layout, shape, named)
-
-
-def plan(x: Tensor, parts: Parts, layout: str) -> tuple[str, str]:
-    """``(kind, why)`` for x ``[batch, cols]``: kind is kernel, expand or reference."""
-    refused = cpu.refusal(x, parts, layout)
+def plan(x: Tensor, parts: Parts, form: Form) -> tuple[str, str]:
+    """``(kind, why)`` for x ``[..., cols]``: kind is kernel, expand or reference."""
+    refused = cpu.refusal(x, parts, form)
     if refused is not None:
         return "reference", refused
-    batch = x.shape[0]
+    batch = x.numel() // max(1, form.cols)
     if batch <= cpu.MOST_INPUTS:
-        return "kernel", f"batch {batch} is at most {cpu.MOST_INPUTS}"
-    return "expand", f"batch {batch} is over {cpu.MOST_INPUTS}, where torch's product is quicker"
+        return "kernel", f"{batch} inputs are at most {cpu.MOST_INPUTS}"
+    return "expand", f"{batch} inputs are over {cpu.MOST_INPUTS}, where torch's product is quicker"
 
 
-def compute(x: Tensor, parts: Parts, bias: Tensor | None, layout: str, shape: Shape) -> Tensor:
-    """``y = x W^T + b`` by what `plan` says, for x ``[batch, cols]``; no gradients."""
-    kind, _ = plan(x, parts, layout)
-    if kind == "kernel":
-        return cpu.multiply(x, parts, bias, layout, shape)
-    if kind == "expand":
-        return cpu.multiply_expanded(x, parts, bias, layout, shape)
-    return reference.linear(x, rebuild(parts, layout, shape), bias)
+def compute(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
+    """``y = x W^T + b`` by what `plan` says, for x ``[..., cols]``; no gradients."""
+    if cpu.refusal(x, parts, form) is not None:
+        return reference.linear(x, rebuild(parts, form), bias)
+    if x.numel() <= cpu.MOST_INPUTS * form.cols:
+        return cpu.multiply(x, parts, bias, form)
+    return cpu.multiply_expanded(x, parts, bias, form)
 
 
 @torch.library.custom_op("gossamer::packed_linear", mutates_args=())
@@ -61,13 +36,14 @@ def packed_linear(
     x: Tensor, values: Tensor, index: Tensor | None, starts: Tensor | None,
     bias: Tensor | None, layout: str, shape: list[int],
 ) -> Tensor:
-    return compute(x, (values, index, starts), bias, layout, (shape[0], shape[1]))
+    form = form_of(values, layout, (shape[0], shape[1]))
+    return compute(x, (values, index, starts), bias, form)
 
 
 @packed_linear.register_fake
 def _(x: Tensor, values: Tensor, index: Any, starts: Any, bias: Any, layout: str,
       shape: list[int]) -> Tensor:
-    return x.new_empty((x.shape[0], shape[0]), dtype=reference.result_dtype(x, values))
+    return x.new_empty((*x.shape[:-1], shape[0]), dtype=reference.result_dtype(x, values))
 
 
 @torch.library.custom_op("gossamer::packed_linear_backward", mutates_args=())
@@ -75,7 +51,8 @@ def packed_linear_backward(
     grad: Tensor, x: Tensor, values: Tensor, index: Tensor | None, starts: Tensor | None,
     layout: str, shape: list[int],
 ) -> tuple[Tensor, Tensor]:
-    packed = rebuild((values, index, starts), layout, (shape[0], shape[1]))
+    form = form_of(values, layout, (shape[0], shape[1]))
+    packed = rebuild((values, index, starts), form)
     return (
         reference.grad_x(grad, packed).to(x.dtype),
         reference.grad_values(grad, x, packed),
@@ -100,7 +77,9 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     grad_x, grad_values = packed_linear_backward(
         grad.contiguous(), x, values, index, starts, ctx.layout, ctx.shape
     )
-    grad_bias = None if ctx.bias_dtype is None else grad.sum(0).to(ctx.bias_dtype)
+    grad_bias = None
+    if ctx.bias_dtype is not None:
+        grad_bias = grad.flatten(0, -2).sum(0).to(ctx.bias_dtype)
     return grad_x, grad_values, None, None, grad_bias, None, None
 
 

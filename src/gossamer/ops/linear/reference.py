@@ -14,19 +14,19 @@ def result_dtype(x: Tensor, values: Tensor) -> torch.dtype:
 
 
 def linear(x: Tensor, packed: Packed, bias: Tensor | None) -> Tensor:
-    """``y = x W^T + b`` for x ``[batch, cols]``, in the wider dtype of x and values."""
+    """``y = x W^T + b`` for x ``[..., cols]``, in the wider dtype of x and values."""
     dtype = result_dtype(x, packed.values)
     y = x.to(dtype) @ unpack(packed).to(dtype).t()
     return y if bias is None else y + bias.to(dtype)
 
 
 def grad_x(grad: Tensor, packed: Packed) -> Tensor:
-    """``dL/dx = grad W`` for grad ``[batch, rows]``."""
+    """``dL/dx = grad W`` for grad ``[..., rows]``."""
     return grad @ unpack(packed).to(grad.dtype)
 
 
 def grad_values(grad: Tensor, x: Tensor, packed: Packed) -> Tensor:
     """``dL/dvalues``: the entries of ``grad^T x`` at the kept places, shaped as the values."""
-    full = grad.t() @ x.to(grad.dtype)  # [rows, cols]
+    full = grad.flatten(0, -2).t() @ x.to(grad.dtype).flatten(0, -2)  # [rows, cols]
     kept = full if packed.layout == "dense" else full[support_of(packed).mask()]
     return kept.reshape(packed.values.shape).to(packed.dtype)
