@@ -33,7 +33,9 @@ OPT_175B = {"layers": 96, "parameters": 174e9, "hidden": 12288, "inner": 49152}
 BUDGETS = {"50%": Budget(columns(128), Keep.fraction(0.5)), "2:4": Budget(nm(2, 4), Keep.count(2))}
 
 
-def plain_column_loop(weight: Tensor, hessian: Tensor, budget: Budget, damp: float = 0.01) -> Tensor:
+def plain_column_loop(
+    weight: Tensor, hessian: Tensor, budget: Budget, damp: float = 0.01
+) -> Tensor:
     """SparseGPT as described in the paper, one column at a time."""
     w, h = weight.float().clone(), hessian.clone()
     h.diagonal().add_(damp * h.diagonal().mean())

@@ -70,9 +70,10 @@ def trial(seed: int, device: str, scale: Scale, data: Path | None, model: str = 
     loaded = _loaded(model)
     sequences, length, windows = SIZES[scale]
     calibrate, evaluate = _pair(data)
-    sample = texts.calibration_tokens(texts.read_text(calibrate), loaded.tokenizer,
+    sample = texts.calibration_tokens(texts.read_text(calibrate), _tokenizer(loaded),
                                       sequences=sequences, length=length, seed=seed)
-    held_out = texts.windows(texts.read_text(evaluate), loaded.tokenizer, length=512, count=windows)
+    held_out = texts.windows(texts.read_text(evaluate), _tokenizer(loaded), length=512,
+                             count=windows)
     home = torch.device(device)
     return Trial(copy.deepcopy(loaded.model).to(home), sample.to(home), held_out.to(home), device)
 
@@ -80,6 +81,12 @@ def trial(seed: int, device: str, scale: Scale, data: Path | None, model: str = 
 @lru_cache(maxsize=1)
 def _loaded(name: str) -> Loaded:
     return load(name)
+
+
+def _tokenizer(loaded: Loaded) -> Any:
+    if loaded.tokenizer is None:
+        raise DataError(f"{loaded.name} has no tokenizer, so no text can be measured with it.")
+    return loaded.tokenizer
 
 
 def _pair(data: Path | None) -> tuple[str, str]:

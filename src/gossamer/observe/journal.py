@@ -49,11 +49,11 @@ class Journal:
     def _resume(self) -> None:
         path = self.folder / STATE
         if not path.exists():
-            others = [p.name for p in self.folder.iterdir() if not p.name.startswith((".", "block-",
-                                                                                     "hidden-"))]
+            ours = (".", "block-", "hidden-")
+            others = [p.name for p in self.folder.iterdir() if not p.name.startswith(ours)]
             if others:
-                raise StoreError(f"{self.folder} already holds {others[0]!r}, which is not a pruning "
-                                 "run; choose an empty folder.")
+                raise StoreError(f"{self.folder} already holds {others[0]!r}, which is not a "
+                                 "pruning run; choose an empty folder.")
             return
         try:
             state = json.loads(path.read_text(encoding="utf-8"))

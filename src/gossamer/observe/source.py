@@ -49,8 +49,7 @@ def at_hand(
     source.load(module, name)
     home = _first(module)
     place = (home.device, home.dtype) if home is not None else None
-    cast = {} if dtype is None else {"dtype": dtype}
-    module.to(device=device, **cast)
+    module.to(device=device, dtype=dtype)
     try:
         yield
     finally:

@@ -72,7 +72,8 @@ class Stats:
         """What ``compute`` returns, kept for the other sites that share this input."""
         if name not in self.derived:
             self.derived[name] = compute()
-        return self.derived[name]
+        found: T = self.derived[name]
+        return found
 
     def _missing(self, name: str) -> Tensor:
         raise NeedsError(f"{self.site}: the statistic {name!r} was not among the collected "

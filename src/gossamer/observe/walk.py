@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -128,7 +127,7 @@ class _Walker:
     def run(self) -> Walked:
         started = time.perf_counter()
         expected = forecast(self.source, self.by_block, self.batches, self.plan, self.device)
-        with torch.no_grad(), _eval_mode(self.source.model), PeakMemory(self.device) as peak:
+        with torch.no_grad(), _EvalMode(self.source.model), PeakMemory(self.device) as peak:
             self._walk(expected)
         self.result.forecast_bytes, self.result.peak_bytes = expected.total, peak.bytes
         self.result.seconds = time.perf_counter() - started
@@ -254,7 +253,9 @@ class _Runner:
         prove_experts(module, experts[0].name, given[0])
 
 
-def group_sites(found: Sequence[Site], members: Sequence[tuple[str, nn.Module]]) -> list[list[Site]]:
+def group_sites(
+    found: Sequence[Site], members: Sequence[tuple[str, nn.Module]]
+) -> list[list[Site]]:
     """The sites of each block, in the order of the blocks."""
     grouped = []
     for _, block in members:
@@ -263,7 +264,7 @@ def group_sites(found: Sequence[Site], members: Sequence[tuple[str, nn.Module]])
     return grouped
 
 
-class _eval_mode:
+class _EvalMode:
     """The model is in evaluation mode inside this context."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -277,7 +278,3 @@ class _eval_mode:
         for module in self.training:
             module.training = True
 
-
-def work_folder(folder: str | Path | None, fingerprint: str) -> Journal | None:
-    """A journal in the folder, or None without one."""
-    return None if folder is None else Journal(folder, fingerprint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -71,8 +71,9 @@ class Result:
                        overwrite=overwrite)
             return
         if self.journal is None:
-            raise ConfigError("A model pruned from disk is saved from its work folder; give workdir=.")
-        store.save_streamed(self.source, folder, self.supports, self.finished_weights(),
+            raise ConfigError("Saving a model pruned from disk needs its work folder; give workdir=")
+        checkpoint = cast("store.stream.Tensors", self.source)
+        store.save_streamed(checkpoint, folder, self.supports, self.finished_weights(),
                             layout=layout, dtype=dtype, tokenizer=tokenizer,
                             system=self.report["config"], report=self.report, overwrite=overwrite)
 

@@ -162,10 +162,9 @@ def budget(recipe: Recipe, found: Sequence[Site], source: Source,
     if recipe.allocation in ("global", "owl"):
         summaries = survey(source, batches, plan, progress)
     counts = allocate(recipe.allocation, summaries, recipe.density)
-    return {
-        site.name: Budget(pattern, Keep.fraction(counts[site.name] / (site.shape[0] * site.shape[1])))
-        for site in found
-    }
+    sizes = {site.name: site.shape[0] * site.shape[1] for site in found}
+    return {name: Budget(pattern, Keep.fraction(counts[name] / size))
+            for name, size in sizes.items()}
 
 
 def survey(source: Source, batches: Sequence[dict[str, Tensor]], plan: Plan,
@@ -206,7 +205,7 @@ def to_batches(data: Data, model: nn.Module) -> list[dict[str, Tensor]]:
         raise DataError(f"A calibration token lies outside the vocabulary of {words}; "
                         "use the model's own tokenizer.")
     together = max(1, 2048 // data.shape[1])
-    return [{"input_ids": part.long()} for part in data.split(together)]
+    return [{"input_ids": part.long()} for part in torch.split(data, together)]
 
 
 def fingerprint(config: dict[str, Any], batches: Sequence[dict[str, Tensor]], source: Source,

@@ -90,7 +90,7 @@ def _masks(layer: Layer, settings: SwapSettings | None) -> tuple[Support, Suppor
 
 
 def cost(seed: int, verdicts: Verdicts) -> dict[str, float]:
-    """CPU seconds of the swaps and of SparseGPT's solve of one layer on one thread, least of five."""
+    """CPU seconds of the swaps and of SparseGPT's solve of one layer, one thread, least of five."""
     layer = shifted_layer(outputs=1024, seed=seed)
     gram = layer.input.t() @ layer.input
     mean, variance = layer.input.mean(0), layer.input.var(0, correction=0)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from gossamer.core import Keep, select, sites, unstructured
 from gossamer.evidence.language import Verdicts, trial
 from gossamer.evidence.record import Evidence, Scale
-from gossamer.prune import Magnitude, Result
 from gossamer.observe import InMemory
+from gossamer.prune import Magnitude, Result
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from gossamer.core import Keep, columns
 from gossamer.evidence.language import Verdicts, trial
 from gossamer.evidence.record import Evidence, Scale
-from gossamer.planted import relu_mlp
+from gossamer.planted import ReluMlp, relu_mlp
 from gossamer.prune import SparseGPT, SparseLLM, sparsegpt_layer
 from gossamer.prune.parts.solver import Budget, Solved
 from gossamer.prune.parts.sparsellm import Alternation, Penalties, Problem, alternate
@@ -54,13 +54,8 @@ def planted(seed: int, verdicts: Verdicts) -> dict[str, Any]:
         ours = alternate(problem, Penalties(0.1, 0.1, 0.1, 4), prune)
         base = alternate(problem, Penalties(0.1, 0.1, 0.1, 1), prune)
         fresh = net.truth.draw(4096, seed + 1000)
-        target = net.output(fresh)
-
-        def error(found: Alternation, x: Tensor = fresh, y: Tensor = target) -> float:
-            out = net.output(x, found.solved["up"].weight, found.solved["down"].weight)
-            return float((y - out).square().sum())
-
-        calibration, unseen = min(ours.losses) / base.losses[0], error(ours) / error(base)
+        calibration = min(ours.losses) / base.losses[0]
+        unseen = _error(net, ours, fresh) / _error(net, base, fresh)
         name = f"{1 - density:.0%} sparsity"
         figures[name] = {"calibration": calibration, "fresh": unseen}
         verdicts.at_most(f"calibration error at {name} against SparseGPT", calibration, 0.9)
@@ -70,3 +65,8 @@ def planted(seed: int, verdicts: Verdicts) -> dict[str, Any]:
         verdicts.true("the masks have the asked density",
                       all(abs(s.support.density - density) < 0.01 for s in ours.solved.values()))
     return figures
+
+
+def _error(net: ReluMlp, found: Alternation, x: Tensor) -> float:
+    out = net.output(x, found.solved["up"].weight, found.solved["down"].weight)
+    return float((net.output(x) - out).square().sum())

@@ -28,7 +28,8 @@ def run(seed: int, device: str, scale: Scale = "quick", data: Path | None = None
     language = trial(seed, device, scale, data)
     language.dense()
     magnitude, wanda = Magnitude(), Wanda()
-    verdicts.at_most("perplexity at 50 % against 0.3 of magnitude", language.run("wanda 50%", wanda),
+    verdicts.at_most("perplexity at 50 % against 0.3 of magnitude",
+                     language.run("wanda 50%", wanda),
                      0.3 * language.run("magnitude 50%", magnitude))
     exact = all(row["density"] == _row_density(row["shape"][1])
                 for row in language.reports["wanda 50%"]["sites"])

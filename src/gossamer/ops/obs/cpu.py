@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gossamer import native
+from gossamer.core.errors import NeedsError
 
 
 def obs_block(
@@ -23,6 +24,8 @@ def obs_block(
         kept = keep.to(torch.bool, copy=True).contiguous()
     error = torch.empty_like(block)
     n, m = nm or (0, 0)
+    if native.core is None:
+        raise NeedsError("The native module is not built; install the package with pip.")
     scale, zero, levels = (None, None, 0) if grid is None else grid
     scale = None if scale is None else scale.float().contiguous()
     zero = None if zero is None else zero.float().contiguous()

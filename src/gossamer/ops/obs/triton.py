@@ -28,17 +28,16 @@ def _obs_kernel(
         origin = tl.load(zero + row, mask=row < rows, other=0.0)
     for j in range(width):
         here = col[None, :] == j
-        if group > 0:
-            if j % group == 0:
-                ratio = w / diagonal[None, :]
-                score = ratio * ratio
-                better = tl.zeros([tile, padded], dtype=tl.int32)
-                for t in range(group):
-                    rival = tl.sum(tl.where(col[None, :] == j + t, score, 0.0), axis=1)[:, None]
-                    wins = (rival > score) | ((rival == score) & (j + t < col[None, :]))
-                    better += wins.to(tl.int32)
-                among = (col[None, :] >= j) & (col[None, :] < j + group)
-                keep = tl.where(among, (better < keep_n).to(tl.int32), keep)
+        if group > 0 and j % group == 0:
+            ratio = w / diagonal[None, :]
+            score = ratio * ratio
+            better = tl.zeros([tile, padded], dtype=tl.int32)
+            for t in range(group):
+                rival = tl.sum(tl.where(col[None, :] == j + t, score, 0.0), axis=1)[:, None]
+                wins = (rival > score) | ((rival == score) & (j + t < col[None, :]))
+                better += wins.to(tl.int32)
+            among = (col[None, :] >= j) & (col[None, :] < j + group)
+            keep = tl.where(among, (better < keep_n).to(tl.int32), keep)
         value = tl.sum(tl.where(here, w, 0.0), axis=1)
         stays = tl.sum(tl.where(here, keep, 0), axis=1) > 0
         target = value

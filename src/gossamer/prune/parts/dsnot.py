@@ -107,8 +107,8 @@ def _check(variance: Tensor, kept: Tensor, pattern: Pattern) -> None:
     if bool((variance < 0).any()) or float(variance.max()) == 0:
         raise DataError("DSnoT needs inputs that vary: every variance is zero, or one is negative.")
     if pattern.is_nm:
-        counts = kept.unflatten(1, (-1, pattern.pool[1] or 1)).sum(-1)
-        if bool((counts != pattern.exact).any()):
+        counts = kept.view(kept.shape[0], -1, pattern.pool[1] or 1).sum(-1)
+        if bool(counts.ne(pattern.exact or 0).any()):
             raise DataError(f"DSnoT was given a {pattern} support whose groups are not {pattern}.")
     elif bool((kept.sum(1) != kept[0].sum()).any()):
         raise DataError("DSnoT needs a start that keeps the same number in every row.")

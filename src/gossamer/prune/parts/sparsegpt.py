@@ -64,7 +64,7 @@ def sparsegpt_layer(
     rows, cols = out.shape
     budget.pattern.fits(rows, cols, name)
     factor = hessian if isinstance(hessian, Factor) else factorise(hessian, settings.damp, name)
-    upper = factor.upper
+    upper = factor.upper.to(out.dtype)
     if upper.shape[0] != cols:
         raise DataError(f"{name}: a Hessian of {tuple(upper.shape)} does not fit {cols} inputs.")
     width = block_width(budget, settings)
@@ -108,7 +108,8 @@ def choose(piece: Tensor, corner: Tensor, budget: Budget) -> Tensor:
 def solve(settings: ObsSettings, name: str, weight: Tensor, stats: Stats,
           budget: Budget) -> Solved:
     """`sparsegpt_layer` as a Solver; needs ``input_gram``."""
-    factor = stats.once("inverse_factor", lambda: factorise(stats["input_gram"], settings.damp, name))
+    factor = stats.once("inverse_factor",
+                        lambda: factorise(stats["input_gram"], settings.damp, name))
     updated, support, _ = sparsegpt_layer(weight, factor, budget, settings, name)
     return Solved(updated, support)
 

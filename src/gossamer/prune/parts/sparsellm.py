@@ -216,7 +216,7 @@ def gradient_step(start: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def ridge(x: Tensor, y: Tensor) -> Tensor:
-    """``[out, in]`` W of least ``||y - x W^T||^2 + lambda ||W||^2``, lambda 0.01 of the mean power."""
+    """``[out, in]`` W of least ``||y - x W^T||^2 + r ||W||^2``, r = 0.01 of the mean power."""
     gram = x.t() @ x
     gram.diagonal().add_(RIDGE * gram.diagonal().mean())
     return torch.cholesky_solve(x.t() @ y, torch.linalg.cholesky(gram)).t()

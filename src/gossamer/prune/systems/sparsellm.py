@@ -128,8 +128,9 @@ class SparseLLM:
 
     def _penalties(self, mlp: Mlp) -> Penalties:
         usual = 5.0 if mlp.kind == "gated" else 0.1
-        return Penalties(*(usual if v is None else v for v in (self.alpha, self.beta, self.gamma)),
-                         epochs=self.epochs)
+        alpha, beta, gamma = (
+            usual if value is None else value for value in (self.alpha, self.beta, self.gamma))
+        return Penalties(alpha, beta, gamma, self.epochs)
 
 
 def _needs(site: Site) -> tuple[str, ...]:
