@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -34,12 +35,13 @@ def new_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
         with explained(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
-            yield temporary
+            with _system_errors():
+                yield temporary
             _flush(temporary)
             _put_in_place(temporary, target)
             done = True
-    except (OSError, SafetensorError) as error:  # transformers writes through safetensors
-        raise StoreError(f"Cannot write {target}: {error}; nothing was kept.") from error
+    except OSError as error:
+        raise StoreError(f"Cannot write {target}: {error}.") from error
     finally:
         if temporary is not None and not done:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -80,16 +82,32 @@ def interrupted(folder: Path) -> str:
     return f" An interrupted overwrite left the earlier model in {left[-1]}." if left else ""
 
 
+@contextmanager
+def _system_errors() -> Iterator[None]:
+    """The safetensors library, through which transformers writes, has errors of its own."""
+    try:
+        yield
+    except SafetensorError as error:
+        full = "No space left" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
+
+
 def _put_in_place(temporary: Path, target: Path) -> None:
     temporary.chmod(0o777 & ~_umask())
     aside: Path | None = None
-    if target.exists() and any(target.iterdir()):
-        aside = target.with_name(temporary.name.replace(".tmp-", ".old-"))
-        os.replace(target, aside)
-    os.replace(temporary, target)
-    flush_folder(target.parent)
-    if aside is not None:
-        shutil.rmtree(aside, ignore_errors=True)
+    moved = False
+    try:
+        if target.exists() and any(target.iterdir()):
+            aside = target.with_name(temporary.name.replace(".tmp-", ".old-"))
+            os.replace(target, aside)
+        os.replace(temporary, target)
+        moved = True
+        flush_folder(target.parent)
+    finally:
+        if aside is not None and moved:
+            shutil.rmtree(aside, ignore_errors=True)
+        elif aside is not None and aside.exists():
+            os.replace(aside, target)
 
 
 def _umask() -> int:

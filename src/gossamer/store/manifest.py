@@ -155,7 +155,10 @@ def owned_files(folder: Path) -> set[str] | None:
     path = folder / NAME
     if not path.is_file():
         return None
-    data = _parsed(path.read_bytes())
+    try:
+        data = _parsed(path.read_bytes())
+    except OSError as error:
+        raise StoreError(f"Cannot read {path}: {error.strerror}.") from error
     if not isinstance(data, dict) or "format" not in data or "files" not in data:
         return None
     return {NAME, *data["files"]}
