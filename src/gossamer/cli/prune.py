@@ -11,11 +11,9 @@ import torch
 import tyro
 from rich.table import Table
 
-from gossamer.cards import get_system
-from gossamer.cards.parameters import parameters
-from gossamer.cli.settings import build, named_system, settings_type
+from gossamer.cli.settings import build, named_system, pruning_system, settings_type
 from gossamer.cli.terminal import Report, console, progress, quiet_libraries
-from gossamer.core.errors import ConfigError, DataError
+from gossamer.core.errors import DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,20 +67,13 @@ class Options(Generic[Settings]):
 
 def run(arguments: list[str]) -> int:
     """Load, calibrate, prune, save, and say what came of it."""
-    kind = settings_type(_pruning(named_system(arguments, DEFAULT)))
+    kind = settings_type(pruning_system(named_system(arguments, DEFAULT)))
     options = tyro.cli(Options[kind], args=arguments, prog="gossamer prune")  # type: ignore[valid-type]
     system = build(options.system, options.settings)
     with progress() as report:
         result = _pruned(options, system, report)
     _print(result, options)
     return 0
-
-
-def _pruning(id: str) -> str:
-    """The id, where the system has a density to prune to; some only check what was pruned."""
-    if all(field.name != "density" for field in parameters(get_system(id))):
-        raise ConfigError(f"{id} prunes nothing; see `gossamer show {id}` for what it does.")
-    return id
 
 
 def _pruned(options: Options[Any], system: Any, report: Report) -> Result:
