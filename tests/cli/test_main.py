@@ -92,7 +92,7 @@ def test_a_defect_is_not_dressed_up_as_bad_input(monkeypatch: pytest.MonkeyPatch
 
 def test_a_pipe_gets_plain_text_and_may_close_early() -> None:
     code = "import sys; from gossamer.cli import main; sys.exit(main())"
-    environment = {**os.environ, "TERM": "xterm-256color"}
+    environment = {**os.environ, "TERM": "xterm-256color", "PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-c", code]
     listed = subprocess.run(
         [*command, "systems"], capture_output=True, env=environment, check=True, timeout=120

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -33,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or bool(os.environ.get("GOSSAMER_DEBUG"))
     words = [word for word in given if word != "--debug"]
+    for stream in (sys.stdout, sys.stderr):  # a console without Unicode shows ? instead of failing
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         code = _dispatch(words)
         sys.stdout.flush()  # a closed pipe shows here, not at interpreter exit

@@ -40,7 +40,7 @@ class Options(Generic[Settings]):
     settings: tyro.conf.OmitArgPrefixes[Settings]
     system: Annotated[str, _arg("ID", "see `gossamer systems`")] = DEFAULT
     text: Annotated[
-        str, _arg("SOURCE", "calibration: a text or token file, embedded:…, or hub:NAME")
+        str, _arg("SOURCE", "calibration: a text or token file, embedded:NAME or hub:NAME")
     ] = "embedded:calibration"
     sequences: Annotated[int, _arg("N", "calibration sequences")] = 128
     length: Annotated[int, _arg("N", "tokens in a sequence")] = 512
