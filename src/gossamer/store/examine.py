@@ -178,8 +178,9 @@ def _kernel(matrix: Matrix) -> str:
     packed = matrix.weight
     if matrix.kind != "linear" or not isinstance(packed, Packed) or packed.layout == "dense":
         return "dense"
-    x = torch.empty(1, packed.shape[1], dtype=packed.dtype)
-    return explain(x, packed).partition(":")[0]
+    x = torch.empty(1, packed.shape[1], dtype=packed.dtype, device=packed.device)
+    name = explain(x, packed).partition(":")[0]
+    return "reference" if name.startswith("reference") else name
 
 
 def _totals(rows: list[SiteRow], others: list[Other], disk: int | None) -> Totals:

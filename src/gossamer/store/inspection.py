@@ -182,6 +182,17 @@ class Inspection:
             for row in self.sites
         ]
 
+    def __str__(self) -> str:
+        """The totals and the checks; `table` has the sites."""
+        totals = self.totals
+        lines = [
+            f"{self.source}: {len(self.sites)} prunable matrices keep "
+            f"{totals.prunable_density:.1%}, the whole model {totals.density:.1%} of its "
+            f"{totals.weights} weights; {totals.bytes} bytes, {totals.dense_bytes} if dense.",
+            *(f"{check.verdict:>4}  {check.sentence}" for check in self.checks),
+        ]
+        return "\n".join(lines)
+
     def to_json(self) -> dict[str, Any]:
         """Everything as plain JSON values."""
         return {

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gossamer.core import Site, Support, SupportError, UnsupportedError, sites
 from gossamer.core.errors import unknown
+from gossamer.edit.join import Joined
 from gossamer.layout import Packed, pack, support_of, unpack
 from gossamer.ops import PackedLinear
 
@@ -147,7 +148,12 @@ def check_supports(supports: Mapping[str, Support], found: list[Matrix]) -> None
 
 
 def check_stored(model: nn.Module, found: list[Matrix]) -> None:
-    """Raise UnsupportedError for a weight that is computed from others when it is used."""
+    """Raise UnsupportedError where the state dict does not hold the model's own weights."""
+    joined = next((name for name, m in model.named_modules() if isinstance(m, Joined)), None)
+    if joined is not None:
+        raise UnsupportedError(
+            f"Layers were joined for running ({joined}); remove that edit before saving."
+        )
     stored = set(model.state_dict())
     for matrix in found:
         if isinstance(matrix.weight, Tensor) and matrix.param not in stored:
