@@ -71,7 +71,7 @@ class Result:
                        overwrite=overwrite)
             return
         if self.journal is None:
-            raise ConfigError("Saving a model pruned from disk needs its work folder; give workdir=")
+            raise ConfigError("Saving a model pruned from disk needs a work folder; give workdir=")
         checkpoint = cast("store.stream.Tensors", self.source)
         store.save_streamed(checkpoint, folder, self.supports, self.finished_weights(),
                             layout=layout, dtype=dtype, tokenizer=tokenizer,
