@@ -1,6 +1,6 @@
 """What gossamer adds on top of torch: megabytes on disk, and seconds of import.
 
-    python benchmarks/install_weight.py --json benchmarks/results/install_weight.json
+    python benchmarks/install_weight.py --out benchmarks/results/install-weight.json
 
 Weighs the distributions that the core needs and torch does not, as they lie in the running
 environment, without byte code; times ``import gossamer`` in fresh processes after torch.
@@ -94,14 +94,14 @@ def measure(times: int) -> dict[str, object]:
 def main() -> None:
     """Print the figures and write them where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--times", type=int, default=7)
     options = parser.parse_args()
     text = json.dumps(measure(options.times), indent=1)
     sys.stdout.write(text + "\n")
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(text + "\n", encoding="utf-8")
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
