@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +19,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     On any exception, and on a kill, the old file stays as it was.
     """
     target = Path(path)
+    temporary = target.parent / f".{target.name}.{secrets.token_hex(6)}.part"
     with explained(target):
-        handle, name = tempfile.mkstemp(".part", f".{target.name}.", target.parent)
-        os.close(handle)
-    temporary = Path(name)
+        # Not tempfile's: it makes files that only their owner may read.
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
         with explained(target):
             yield temporary
@@ -63,8 +63,9 @@ def explained(path: Path) -> Iterator[None]:
             errno.EDQUOT: "the disk quota is used up; free some or choose another folder",
             errno.EACCES: "permission is denied; choose a folder that you may write to",
             errno.EROFS: "the file system is read-only; choose another folder",
-            errno.ENOENT: "the folder does not exist; create it first",
         }
+        if not path.parent.is_dir():
+            reasons[errno.ENOENT] = "the folder does not exist; create it first"
         if error.errno in reasons:
             raise StoreError(f"Cannot write {path}: {reasons[error.errno]}.") from error
         raise

@@ -18,7 +18,8 @@ class PeakMemory:
     """Context manager whose ``bytes`` is the greatest extra memory that was in use inside it.
 
     On a CUDA device it is the caching allocator's peak; otherwise the process's resident set
-    (the kernel's high-water mark on Linux, samples every 10 ms elsewhere).
+    (the kernel's high-water mark on Linux, samples every 10 ms elsewhere). Both are marks of the
+    whole process, which entering resets: an outer one sees nothing from before an inner one.
 
     >>> with PeakMemory() as peak:
     ...     block = torch.ones(25_000_000)
@@ -78,8 +79,10 @@ def resident() -> int:
     """Bytes of this process that are in memory now; 0 where the system does not say."""
     if _STATUS.exists():
         return _status("VmRSS")
-    import resource  # not on Windows, where no figure is given
-
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
