@@ -181,7 +181,8 @@ def _dense_system(id: str, label: str, dtype: str) -> dict[str, Any]:
 
 def _kernel(packed: Packed, dtype: torch.dtype) -> str:
     x = torch.zeros(1, packed.shape[1], dtype=dtype, device=packed.device)
-    return explain(x, packed)
+    words = explain(x, packed)
+    return words if words.startswith("reference") else words.partition(":")[0]
 
 
 def _layer(row: dict[str, Any]) -> Layer:

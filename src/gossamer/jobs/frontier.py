@@ -226,7 +226,8 @@ class _Run:
             write_text(state.folder / "race.json",
                        json.dumps({"key": key, "race": raced.to_json()}, indent=1) + "\n")
         self._done += self._expected.get("race", 0.0)
-        made = [_with_times(record, raced) for record in _with_own(records, raced)]
+        own = dense_kernel(ground.inputs.model) or ""
+        made = [_with_times(record, raced) for record in _with_own(records, raced, own)]
         for record in made:
             self._finished(record)
         return made, raced
@@ -261,13 +262,13 @@ def _loaders(state: State, ground: Ground, records: list[Record]) -> dict[str, L
     return loaders
 
 
-def _with_own(records: list[Record], raced: Race) -> list[Record]:
+def _with_own(records: list[Record], raced: Race, kernel: str) -> list[Record]:
     """The records, with the dense bfloat16 model on gossamer's own kernel where it was timed."""
     if _OWN not in raced.timed:
         return records
     half = next(record for record in records if record.point.id == _HALF)
     system = {**half.point.system, "id": _OWN, "label": "dense bf16, gossamer kernel"}
-    own = replace(half, point=replace(half.point, system=system, kernels_used=("dense",)),
+    own = replace(half, point=replace(half.point, system=system, kernels_used=(kernel,)),
                   sample="")
     at = records.index(half) + 1
     return [*records[:at], own, *records[at:]]

@@ -17,15 +17,16 @@ from gossamer.layout import pack
 WINDOW = 512  # tokens of an evaluation window, as perplexities are usually given
 LEAST_TOKENS = 512
 _MOST_CALIBRATION = 128 * 512
-_SAFETY = 1.25  # quick timings are optimistic: caches are warm and nothing else runs
+_SAFETY = 1.2  # quick timings are optimistic: caches are warm and nothing else runs
 _RACE_SHARE = 0.15
+_LEAST_RACE, _MOST_RACE = 0.5, 120.0  # seconds
 _BASELINES = 2  # dense forms whose perplexity is measured
 _FINISH_SECONDS = 8.0  # page and picture
 
 # Forward passes that a calibration token costs, by the widest statistic that a system needs.
 _PASSES = (("input", 6.0), ("input_gram", 3.2), ("input_sq", 2.2))
 _SOLVE_PASSES = 1.5  # of as many tokens as a matrix is wide, for solvers on the Gram matrix
-_FIXED_WEIGHTS = 4.0  # of one select-and-pack of all weights: report, save, checksum, load
+_FIXED_WEIGHTS = 3.2  # of one select-and-pack of all weights: report, save, checksum, load
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,8 @@ def make_plan(
     fixed = _FINISH_SECONDS + _SAFETY * sum(_fixed(timed, system) for system in systems)
     left = budget * (1 - _RACE_SHARE) - fixed
     chosen = tokens if tokens is not None else int(left / slope)
-    least = max(LEAST_TOKENS, 2 * window)
-    if tokens is None and chosen < least:
-        needed = (fixed + slope * least) / (1 - _RACE_SHARE)
+    if tokens is None and chosen < LEAST_TOKENS:
+        needed = (fixed + slope * LEAST_TOKENS) / (1 - _RACE_SHARE)
         raise ConfigError(
             f"The budget is too small: {len(systems)} points need about {1.1 * needed / 60:.1f} "
             f"minutes on this machine at the least, and {max(0.0, budget) / 60:.1f} are left after "
@@ -140,9 +140,10 @@ def make_plan(
             _passes(system) * calibration + 1.05 * windows * window))
         for system in dict.fromkeys(systems)
     }
+    race = min(_MOST_RACE, max(_LEAST_RACE, budget * _RACE_SHARE))
     return Plan(
-        max(1, calibration // length), length, windows, window, min(120.0, max(2.0, budget * _RACE_SHARE)),
-        each, _FINISH_SECONDS + _BASELINES * timed.token * windows * window, timed.token,
+        max(1, calibration // length), length, windows, window, race, each,
+        _FINISH_SECONDS + _BASELINES * timed.token * windows * window, timed.token,
     )
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from gossamer import native
+
 # The instruction sets that decide which kernels can run; the rest of the flags is noise here.
 _TELLING = (
     "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vbmi2", "avx512_bf16", "avx512_fp16",
@@ -23,9 +25,10 @@ def environment() -> dict[str, Any]:
     """What the machine and the software were, as a dictionary that JSON can hold.
 
     ``cpu`` and ``instructions`` come from the operating system, ``cores`` are those that this
-    process may use, ``threads`` those that torch uses, ``memory_bytes`` the machine's memory,
-    ``load`` the mean number of runnable processes over the last minute. Packages are read from
-    their metadata, nothing is imported for it.
+    process may use, ``threads`` those that torch uses, ``kernels`` is the instruction set of
+    gossamer's compiled kernels, ``memory_bytes`` the machine's memory, ``load`` the mean number
+    of runnable processes over the last minute. Packages are read from their metadata, nothing
+    is imported for it.
 
     >>> environment()["cores"] >= 1
     True
@@ -36,6 +39,7 @@ def environment() -> dict[str, Any]:
         "cores": _cores(),
         "threads": torch.get_num_threads(),
         "instructions": [name for name in _TELLING if name in flags],
+        "kernels": native.isa(),
         "torch_capability": torch.backends.cpu.get_cpu_capability(),
         "memory_bytes": _memory(),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,

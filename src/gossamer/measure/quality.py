@@ -117,10 +117,10 @@ def _split(model: nn.Module, probe: Tensor) -> tuple[nn.Module, nn.Module] | Non
         return None
     hidden = _hidden(body(probe))
     own = _logits(model(probe))
-    if hidden is None or hidden.dim() != 3:
+    scale = float(own.abs().max())
+    if hidden is None or hidden.dim() != 3 or not math.isfinite(scale):
         return None
     apart = head(hidden)
-    scale = float(own.abs().max())
     same = apart.shape == own.shape and bool(
         torch.allclose(apart.float(), own.float(), rtol=1e-4, atol=1e-4 * scale)
     )

@@ -89,6 +89,7 @@ def machine(env: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [
         ("processor", env.get("cpu")), ("cores", env.get("cores")),
         ("threads", env.get("threads")), ("instructions", ", ".join(env.get("instructions", ()))),
+        ("gossamer's kernels", env.get("kernels")),
         ("memory", size(memory) if memory else None), ("GPU", gpu.get("name")),
         ("load at the start", env.get("load")), ("system", env.get("system")),
         ("Python", env.get("python")),
@@ -115,7 +116,7 @@ def _row(record: Record, judged: Judged | None, looks: Mapping[str, Style]) -> R
              times(verdict.bytes_ratio) if verdict and verdict.bytes_ratio else ""),
         Cell(number(1 / speed if speed else None), _sort(1 / speed if speed else None),
              times(fast.mid) if fast else ""),
-        Cell(percent(1 - density), 1 - density), Cell(f"{density:.3g}", density),
+        Cell(percent(round(1 - density, 3)), 1 - density), Cell(f"{density:.3g}", density),
         Cell(size(memory), _sort(memory)),
         Cell(milliseconds(prefill), _sort(prefill)), Cell(words, words),
     ))

@@ -33,7 +33,7 @@ def size(count: float | None) -> str:
         return NONE
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= scale:
-            return f"{count / scale:.3g} {unit}" if count < 1e3 * scale else f"{count:.3g} B"
+            return f"{count / scale:.{3 if count < 1e3 * scale else 9}g} {unit}"
     return f"{count:.0f} B"
 
 
