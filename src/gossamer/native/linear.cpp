@@ -165,7 +165,7 @@ void multiply_panels(const Call& call, const Kernels& k, const float* x, float* 
                      int64_t r1) {
   static thread_local Scratch panel_memory;
   const int64_t width = padded(call.w.cols), rows = call.w.rows;
-  const int64_t height = std::clamp<int64_t>(kPanelBytes / (4 * width) / 4 * 4, 4, 16);
+  const int64_t height = std::clamp<int64_t>(kPanelBytes / (4 * width + 1) / 4 * 4, 4, 16);
   float* panel = panel_memory.get<float>(height * width + k.scratch(call.w) / 4 + 16);
   char* scratch = reinterpret_cast<char*>(panel + height * width);
   for (int64_t r = r0; r < r1; r += height) {
