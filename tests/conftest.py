@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("GOSSAMER_DATA", CHECKOUT.parent / "shared" / "data"))
@@ -15,6 +16,9 @@ DATA = Path(os.environ.get("GOSSAMER_DATA", CHECKOUT.parent / "shared" / "data")
 def pytest_configure() -> None:
     """Threads follow OMP_NUM_THREADS, and one is enough for the small matrices of the suite."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    # A deadline is an assertion about time, and a busy machine breaks it.
+    settings.register_profile("suite", deadline=None)
+    settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

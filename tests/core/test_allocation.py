@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossamer.core import ConfigError, DataError, PatternError, SiteSummary, Sketch, allocate
@@ -35,6 +35,7 @@ def size(summary: SiteSummary) -> int:
     return summary.shape[0] * summary.shape[1]
 
 
+@settings(max_examples=40, deadline=None)
 @given(models(), names, densities)
 def test_sums_are_exact_and_no_site_overflows_or_starves(
     model: dict[str, SiteSummary], name: str, density: float
@@ -49,6 +50,7 @@ def test_sums_are_exact_and_no_site_overflows_or_starves(
         assert not enough or counts[key] >= summary.shape[0]
 
 
+@settings(max_examples=40, deadline=None)
 @given(models(), st.sampled_from(["uniform", "erk", "global"]), densities, densities)
 def test_a_greater_budget_takes_from_nobody(
     model: dict[str, SiteSummary], name: str, one: float, two: float
@@ -57,6 +59,7 @@ def test_a_greater_budget_takes_from_nobody(
     assert all(fewer[key] <= more[key] for key in model)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(10, 60)), min_size=1, max_size=7),
        st.floats(0.15, 1.0))
 def test_uniform_is_the_same_density_everywhere(
@@ -95,6 +98,7 @@ def rigl_densities(shapes: list[tuple[int, int]], density: float) -> list[float]
         dense |= {i for i in over if raw[i] == worst}
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(20, 80), st.integers(20, 80)), min_size=1, max_size=6),
        st.floats(0.2, 0.95))
 def test_erk_agrees_with_the_papers_loop(shapes: list[tuple[int, int]], density: float) -> None:
@@ -103,6 +107,7 @@ def test_erk_agrees_with_the_papers_loop(shapes: list[tuple[int, int]], density:
         assert abs(counts[str(i)] - wanted * shapes[i][0] * shapes[i][1]) <= 1 + len(shapes) / 2
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 99), st.floats(0.3, 1.0))
 def test_global_is_an_exact_sort_up_to_the_bin_of_the_threshold(seed: int, density: float) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -131,6 +136,7 @@ def test_global_respects_the_floor_of_one_a_row() -> None:
     assert global_(model, 0.06) == {"low": 3, "high": 3}
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(20, 60), st.floats(0, 0.2)),
                 min_size=1, max_size=7), st.floats(0.2, 0.9))
 def test_owl_stays_in_its_band_and_orders_by_outliers(

@@ -66,6 +66,7 @@ def reference(score: Tensor, pattern: Pattern, keep: Keep, allowed: Tensor | Non
     return mask
 
 
+@settings(max_examples=40, deadline=None)
 @given(matrices(), densities, st.sampled_from([unstructured(), rows(), columns(5), columns(64),
                                               Pattern(pool=(2, 3)), Pattern(pool=(4, None))]))
 def test_fractions_agree_with_a_sort(score: Tensor, density: float, pattern: Pattern) -> None:
@@ -76,6 +77,7 @@ def test_fractions_agree_with_a_sort(score: Tensor, density: float, pattern: Pat
     assert chosen.nnz == sum(keep.units(size) for size in sizes)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(33, 200), st.integers(0, 200), st.integers(1, 4), st.randoms())
 def test_long_pools_agree_with_a_sort(size: int, count: int, pools: int, random: object) -> None:
     keep = Keep.count(min(count, size))
@@ -84,6 +86,7 @@ def test_long_pools_agree_with_a_sort(size: int, count: int, pools: int, random:
     assert torch.equal(select(score, rows(), keep).mask(), reference(score, rows(), keep))
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 40), st.data())
 def test_n_of_m_is_exact_for_every_n_and_m(m: int, data: st.DataObject) -> None:
     n = data.draw(st.integers(1, m))
@@ -94,6 +97,7 @@ def test_n_of_m_is_exact_for_every_n_and_m(m: int, data: st.DataObject) -> None:
     chosen.check(nm(n, m))
 
 
+@settings(max_examples=40, deadline=None)
 @given(matrices(row_step=2, col_step=3), densities)
 def test_blocks_are_kept_whole(score: Tensor, density: float) -> None:
     score = score.nan_to_num(neginf=-9.0, posinf=9.0)
@@ -104,6 +108,7 @@ def test_blocks_are_kept_whole(score: Tensor, density: float) -> None:
         assert torch.equal(chosen.mask(), reference(score, pattern, keep))
 
 
+@settings(max_examples=40, deadline=None)
 @given(matrices(), densities, st.data())
 def test_within_is_never_left_and_the_budget_is_filled_inside(
     score: Tensor, density: float, data: st.DataObject

@@ -91,8 +91,7 @@ def test_a_matrix_tied_to_an_embedding_is_no_site() -> None:
 
 
 def test_the_meta_device_gives_the_same_sites() -> None:
-    with torch.device("meta"):
-        model = Model()
+    model = Model().to("meta")
     assert names(model) == names(Model())
     assert sites(model)[0].shape == (16, 8)
 

@@ -257,8 +257,7 @@ def test_bad_input_changes_nothing() -> None:
         apply(model, ["prune"])  # type: ignore[list-item]
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert not list(model.named_buffers())
-    with torch.device("meta"):
-        empty = Net()
+    empty = Net().to("meta")
     site = sites(empty)[0]
     with pytest.raises(UnsupportedError, match=r"^up\.weight lies on the meta device"):
         apply(empty, [Project(site, Support.full(*site.shape))])
