@@ -123,6 +123,25 @@ def test_dtype_of_everything(dtype: torch.dtype, layout: str, tmp_path: Path) ->
     assert same(model.to(dtype), loaded)
 
 
+def test_a_model_that_was_cast_says_so(tmp_path: Path) -> None:
+    model, supports = zoo("llama")
+    model.bfloat16()
+    store.save(model, tmp_path / "m", supports)
+    loaded = store.load(tmp_path / "m")
+    assert loaded.config.dtype == torch.bfloat16
+    assert same(model, loaded)
+    # Buffers that are computed, such as rotary frequencies, stay as precise as in transformers.
+    store.save(model, tmp_path / "plain", supports, layout="dense")
+    plain = type(model).from_pretrained(tmp_path / "plain")
+    assert torch.equal(logits("llama", loaded), logits("llama", plain))
+
+
+def test_a_compiled_model_is_saved_as_the_model_itself(tmp_path: Path) -> None:
+    model, supports = zoo("llama")
+    store.save(torch.compile(model, backend="eager"), tmp_path / "m", supports)
+    assert same(model, store.load(tmp_path / "m"))
+
+
 def test_nan_and_infinity_survive(tmp_path: Path) -> None:
     model = mlp()
     prune(model, "rows")

@@ -30,7 +30,7 @@ class About:
         tied: ``{alias: name}`` of tensors that are shared and saved once.
         system: the system that made the model and its configuration, JSON-able.
         report: figures of the run that made it, JSON-able.
-        dtype: dtype of the floating-point tensors, for the configuration.
+        dtype: dtype that all floating-point tensors are cast to; None keeps each its own.
         copies: files to copy into the folder as they are.
         extra: further keys of gossamer.json.
     """
@@ -63,9 +63,10 @@ def about(
     >>> about(nn.Sequential(nn.Linear(4, 8))).kinds
     {'0.weight': 'linear'}
     """
-    config = getattr(model, "config", None)
-    if not hasattr(config, "save_pretrained"):
-        config = None
+    config: Any = None
+    if hasattr(getattr(model, "config", None), "save_pretrained"):
+        config = copy.deepcopy(model.config)
+        config.dtype = model.dtype
     return About(
         model_class=type(model).__name__,
         config=config,
@@ -89,7 +90,7 @@ def write_companions(folder: Path, about: About) -> None:
         config = copy.deepcopy(about.config)
         config.architectures = [about.model_class]
         if about.dtype is not None:
-            config.dtype = str(about.dtype).removeprefix("torch.")
+            config.dtype = about.dtype
         config.save_pretrained(folder)
     if about.generation_config is not None:
         about.generation_config.save_pretrained(folder)

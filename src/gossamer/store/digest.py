@@ -52,7 +52,11 @@ def check_size(path: Path, record: FileRecord) -> None:
 def check_file(path: Path, record: FileRecord) -> None:
     """Raise StoreError where size or content is not what was saved."""
     check_size(path, record)
-    if file_record(path).sha256 != record.sha256:
+    try:
+        found = file_record(path)
+    except OSError as error:
+        raise StoreError(f"Cannot read {path}: {error.strerror}.") from error
+    if found.sha256 != record.sha256:
         raise damaged(path)
 
 

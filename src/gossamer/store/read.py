@@ -69,7 +69,7 @@ def load_plain(folder: Path, model_class: str | None = None) -> nn.Module:
     try:
         with quiet(folder):
             model: nn.Module = cls.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise StoreError(f"transformers cannot load {folder}: {error}") from error
     return model.eval()
 

@@ -79,6 +79,7 @@ def save(
     >>> sorted(path.name for path in target.iterdir())
     ['gossamer.json', 'model.safetensors']
     """
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped
     found = matrices(model)
     chosen = supports or {}
     check_supports(chosen, found)
