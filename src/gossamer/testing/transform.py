@@ -25,11 +25,14 @@ def check_transform(system: Any, model: Callable[[], nn.Module], data: Any) -> N
 
     Args:
         system: a configured system, such as ``Wanda(density=0.5)``, with a ``card``.
-        model: builds the same small model at every call.
+        model: builds the same small model at every call, so it seeds torch first.
         data: what the system calibrates on.
 
     >>> from gossamer.prune import Magnitude
-    >>> check_transform(Magnitude(density=0.5), lambda: nn.Sequential(nn.Linear(8, 4)), None)
+    >>> def model():
+    ...     torch.manual_seed(0)
+    ...     return nn.Sequential(nn.Linear(8, 4))
+    >>> check_transform(Magnitude(density=0.5), model, None)
     """
     one, two = model().train(), model().train()
     before = _state(one)
