@@ -32,12 +32,12 @@ def test_a_new_folder_is_complete_or_refused(outcomes: dict[str, dict[str, int]]
 
 
 def test_an_overwrite_never_loses_the_earlier_model(outcomes: dict[str, dict[str, int]]) -> None:
-    for name in ("own, overwrite", "own, overwrite, dense"):
-        assert outcomes[name]["old"] > 10
-        assert outcomes[name]["new"] > 1
-        # Between the two renames the name is free for a moment; the old model stands beside it.
-        assert outcomes[name].get("refused", 0) <= 4
+    found = outcomes["own, overwrite"]
+    assert found["old"] > 10
+    assert found["new"] > 1
+    # Between the two renames the name is free for a moment; the old model stands beside it.
+    assert found["refused"] <= 4
 
 
 def test_kills_at_random_times(outcomes: dict[str, dict[str, int]]) -> None:
-    assert sum(outcomes["random times"].values()) == 10
+    assert sum(outcomes["random times"].values()) == 8
