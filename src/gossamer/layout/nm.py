@@ -47,20 +47,21 @@ def _fit(support: Support, itemsize: int) -> tuple[int, int] | None:
     pattern = support.pattern
     if rows == 0 or cols == 0:
         return None
-    mask = support.mask()
     if pattern.is_nm:
         n, m = pattern.exact or 0, pattern.pool[1] or 1
-        fits = cols % m == 0 and int(_in_groups(mask, m).sum(-1).max()) <= n
+        fits = cols % m == 0 and int(_in_groups(support.mask(), m).sum(-1).max()) <= n
         return (n, m) if fits else None
     found: list[tuple[int, int, int]] = []
-    for m in _RUNS:
-        if cols % m:
-            continue
-        counts = _in_groups(mask, m).sum(-1)
-        n = int(counts[0, 0])
-        if n and bool((counts == n).all()):
+    first = unpack_bits(support.bits[:1], cols)  # one row rules out nearly every M
+    for m in (m for m in _RUNS if cols % m == 0):
+        n = int(first[0, :m].sum())
+        if n and _keeps_exactly(n, m, first) and _keeps_exactly(n, m, support.mask()):
             found.append((cols // m * n * itemsize + _index_bytes(cols, n, m), n, m))
     return min(found)[1:] if found else None
+
+
+def _keeps_exactly(n: int, m: int, mask: Tensor) -> bool:
+    return bool((_in_groups(mask, m).sum(-1) == n).all())
 
 
 def _pack(weight: Tensor, support: Support) -> dict[str, Tensor]:
