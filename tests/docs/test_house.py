@@ -19,12 +19,10 @@ def name(path: Path) -> str:
 
 
 def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines of a function from ``def`` to its end, its docstring left out."""
-    total = (function.end_lineno or function.lineno) - function.lineno + 1
-    first = function.body[0]
-    if ast.get_docstring(function, clean=False) is not None:
-        total -= (first.end_lineno or first.lineno) - first.lineno + 1
-    return total
+    """Lines of a function's body, its signature and docstring left out."""
+    documented = ast.get_docstring(function) is not None and len(function.body) > 1
+    first = function.body[1 if documented else 0]
+    return (function.end_lineno or first.lineno) - first.lineno + 1
 
 
 def registers_an_operator(node: ast.FunctionDef | ast.ClassDef) -> bool:
