@@ -10,7 +10,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 
 # A fresh environment in $(VENV) with the project, its $(EXTRAS) and the versions last tested.
 install = echo "Installing into $(VENV) ..." && $(PYTHON) -m venv --clear $(VENV) && \
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt ".[$(EXTRAS)]"
+	$(VENV)/bin/python -m pip install -qq --constraint constraints.txt ".[$(EXTRAS)]"
 
 .PHONY: demo test check lint suite docs clean
 
