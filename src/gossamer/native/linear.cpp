@@ -7,10 +7,15 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <tuple>
+#include <utility>
+#include <vector>
 
+#include "driver.h"
 #include "isa.h"
 #include "parallel.h"
 
@@ -48,16 +53,6 @@ class Scratch {
   int64_t size_ = 0;
 };
 
-struct Array {
-  const void* data;
-  bool half;
-
-  float operator[](int64_t i) const {
-    return half ? as_float(static_cast<const uint16_t*>(data)[i])
-                : static_cast<const float*>(data)[i];
-  }
-};
-
 struct Call {
   Matrix w;
   Array x;
@@ -75,6 +70,8 @@ uint16_t round_to_half(float value) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+}  // namespace
+
 const Kernels& kernels() {
 #if GOSSAMER_X86
   switch (current_isa()) {
@@ -86,6 +83,8 @@ const Kernels& kernels() {
   return plain_kernels();
 }
 
+namespace {
+
 // Bytes of the rows before this one, the measure by which rows are shared out.
 int64_t bytes_before(const Matrix& w, int64_t row) {
   const int64_t values = first_value(w, row);
@@ -94,6 +93,8 @@ int64_t bytes_before(const Matrix& w, int64_t row) {
   if (w.layout == Layout::bitmask) bytes += row * row_bytes(w);
   return bytes + row;
 }
+
+}  // namespace
 
 int64_t split_row(const Matrix& w, int64_t part, int64_t parts) {
   const int64_t wanted = bytes_before(w, w.rows) / parts * part;
@@ -107,7 +108,6 @@ int64_t split_row(const Matrix& w, int64_t part, int64_t parts) {
   return low;
 }
 
-// One row of x, padded with zeros, in this order of columns.
 void arrange(const Array& x, int64_t from, int64_t cols, int lanes, float* out) {
   const int64_t run = 2 * lanes, whole = lanes == 0 ? cols : cols / run * run;
   if (lanes == 0 && !x.half) {
@@ -124,6 +124,8 @@ void arrange(const Array& x, int64_t from, int64_t cols, int lanes, float* out) 
   std::memset(out + whole, 0, (padded(cols) - whole) * sizeof(float));
   for (int64_t c = whole; c < cols; ++c) out[whole + (c % 2) * lanes + (c - whole) / 2] = x[from + c];
 }
+
+namespace {
 
 Input input_of(const Call& call, const Kernels& k, float* buffer) {
   const int64_t cols = call.w.cols;
@@ -268,21 +270,44 @@ void read_part(void* context, int64_t part) {
   job.seen[part] = kernels().read(job.bytes + begin, end - begin);
 }
 
+// The chunk table of N:M, made once; without masks where no chunk of 8 or 12 bits fits.
+Places places_of(int64_t n, int64_t m) {
+  static std::mutex lock;
+  static std::map<std::pair<int64_t, int64_t>, std::vector<uint32_t>> tables;
+  const int width = m > 1 ? place_bits(m) : 0;
+  const int64_t group = n * width;
+  for (int bits : {8, 12}) {
+    if (group == 0 || bits % group != 0) continue;
+    const int64_t columns = bits / group * m;
+    if (columns > 32 || columns % 8 != 0) continue;
+    const std::lock_guard<std::mutex> held(lock);
+    std::vector<uint32_t>& masks = tables[{n, m}];
+    if (masks.empty()) {
+      masks.resize(size_t{1} << bits);
+      for (uint32_t chunk = 0; chunk < masks.size(); ++chunk) {
+        for (int64_t i = 0; i * width < bits; ++i) {
+          const uint32_t place = chunk >> (i * width) & ((1u << width) - 1);
+          const int64_t column = i / n * m + place;
+          if (column < 32) masks[chunk] |= 1u << column;
+        }
+      }
+    }
+    return {masks.data(), bits, static_cast<int>(columns)};
+  }
+  return {nullptr, 0, 0};
+}
+
 const void* pointer(uintptr_t address) { return reinterpret_cast<const void*>(address); }
 
-// rows, cols, values a row (where equal), values in all, N and M of layout nm
-using Shape = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>;
-// addresses of values, index and row starts; 0 for those that the layout lacks
-using Parts = std::tuple<uintptr_t, uintptr_t, uintptr_t>;
+}  // namespace
 
 Matrix matrix(int layout, const Shape& shape, const Parts& parts, bool half, bool wide) {
   const auto [rows, cols, kept, nnz, n, m] = shape;
   const auto [values, index, starts] = parts;
   return {static_cast<Layout>(layout), rows, cols, pointer(values), half, pointer(index), wide,
-          static_cast<const int64_t*>(pointer(starts)), kept, nnz, n, m};
+          static_cast<const int64_t*>(pointer(starts)), kept, nnz, n, m,
+          n > 0 ? places_of(n, m) : Places{}};
 }
-
-}  // namespace
 
 void bind_linear(nb::module_& m) {
   m.def("linear", [](int layout, Shape shape, Parts parts, bool half, bool wide, uintptr_t x,

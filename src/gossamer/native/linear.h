@@ -12,6 +12,12 @@ namespace gossamer {
 
 enum class Layout { dense = 0, bitmask = 1, nm = 2, csr = 3, condensed = 4 };
 
+// Layout nm read by chunks of 8 or 12 index bits: the mask bits of each possible chunk.
+struct Places {
+  const uint32_t* masks;  // null where groups do not fill chunks
+  int bits, columns;      // of one chunk
+};
+
 struct Matrix {
   Layout layout;
   int64_t rows, cols;
@@ -23,6 +29,7 @@ struct Matrix {
   int64_t kept;           // values a row, where starts is null
   int64_t nnz;            // values in all
   int64_t n, m;           // N:M of layout nm
+  Places places;          // of layout nm, where its groups fill whole chunks
 };
 
 // One input vector in the orders that kernels ask for; each is padded with zeros to a multiple of
@@ -129,32 +136,55 @@ static inline int place_bits(int64_t m) {
   return bits;
 }
 
-// Layout nm: calls visit(value index, column) for every value of a row, in order.
+// Layout nm: calls visit(value index, column) for every value of a row from a group on, in order.
 template <typename Visit>
-static inline void each_place(const Matrix& w, int64_t row, Visit visit) {
+static inline void each_place(const Matrix& w, int64_t row, int64_t group, Visit visit) {
   const int width = place_bits(w.m);
-  const int64_t stride = (w.kept * width + 7) / 8;
+  const int64_t stride = (w.kept * width + 7) / 8, skipped = group * w.n * width;
   const uint8_t* stream = static_cast<const uint8_t*>(w.index) + row * stride;
+  int64_t next = skipped / 8, value = row * w.kept + group * w.n;
   uint64_t window = 0;
   int ready = 0;
-  int64_t next = 0, value = row * w.kept;
-  for (int64_t group = 0; group < w.cols; group += w.m) {
+  if (skipped % 8 != 0) {
+    ready = 8 - static_cast<int>(skipped % 8);
+    window = static_cast<uint64_t>(stream[next++]) >> (8 - ready);
+  }
+  for (int64_t column = group * w.m; column < w.cols; column += w.m) {
     for (int64_t i = 0; i < w.n; ++i, ++value) {
       while (ready < width) {
         window |= static_cast<uint64_t>(stream[next++]) << ready;
         ready += 8;
       }
-      visit(value, group + static_cast<int64_t>(window & ((uint64_t{1} << width) - 1)));
+      visit(value, column + static_cast<int64_t>(window & ((uint64_t{1} << width) - 1)));
       window >>= width;
       ready -= width;
     }
   }
 }
 
-// Layout nm: the row's places as mask bits, least significant first, in words of 8 bytes.
+// Layout nm: the row's places as mask bits, least significant first.
 static inline void places_to_bits(const Matrix& w, int64_t row, uint8_t* bits) {
-  std::memset(bits, 0, padded(w.cols) / 8);
-  each_place(w, row, [bits](int64_t, int64_t column) {
+  const Places& places = w.places;
+  const int64_t group_bits = w.n * place_bits(w.m), groups = w.cols / w.m;
+  int64_t done = 0;  // groups
+  if (places.masks != nullptr) {
+    const uint8_t* stream =
+        static_cast<const uint8_t*>(w.index) + row * ((groups * group_bits + 7) / 8);
+    const int64_t chunks = groups * group_bits / places.bits, bytes = places.columns / 8;
+    for (int64_t i = 0; i < chunks; ++i) {
+      uint32_t chunk = stream[i];
+      if (places.bits == 12) {
+        const uint8_t* at = stream + i * 12 / 8;
+        chunk = (at[0] | static_cast<uint32_t>(at[1]) << 8) >> (i % 2 * 4) & 0xfff;
+      }
+      const uint32_t mask = places.masks[chunk];
+      for (int64_t k = 0; k < bytes; ++k) bits[i * bytes + k] = static_cast<uint8_t>(mask >> 8 * k);
+    }
+    done = chunks * places.bits / (group_bits > 0 ? group_bits : 1);
+  }
+  const int64_t first = done * w.m / 8;
+  std::memset(bits + first, 0, padded(w.cols) / 8 - first);
+  each_place(w, row, done, [bits](int64_t, int64_t column) {
     bits[column >> 3] = static_cast<uint8_t>(bits[column >> 3] | 1u << (column & 7));
   });
 }

@@ -25,7 +25,7 @@ static void each_value(const Matrix& w, int64_t row, Visit visit) {
       break;
     }
     case Layout::nm:
-      each_place(w, row, visit);
+      each_place(w, row, 0, visit);
       break;
     default: {
       const int64_t end = w.starts != nullptr ? w.starts[row + 1] : value + w.kept;
