@@ -53,10 +53,12 @@ def pruned(system: str, target: str) -> Record:
     rng = random.Random(perplexity)
     kinds = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
              "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+    errors = {(i, kind): rng.uniform(0.02, 0.1) * (1 + i / 8) * perplexity**0.3
+              for i in range(30) for kind in kinds}
     layers = tuple(
         Layer(f"model.layers.{i}.{kind}.weight", density,
-              rng.uniform(0.02, 0.1) * (1 + i / 8) * perplexity**0.3)
-        for i in range(30) for kind in kinds)
+              None if system == "magnitude" else error, 0.1 * error)
+        for (i, kind), error in errors.items())
     return Record(point(about, perplexity, size, ms), layers, sample=EVIL)
 
 

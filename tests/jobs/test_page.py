@@ -16,7 +16,7 @@ import pytest
 
 from gossamer.jobs.page import render
 from gossamer.jobs.page.axis import fit_axis
-from gossamer.jobs.page.heat import density_maps, error_maps, place
+from gossamer.jobs.page.heat import density_maps, error_maps, place, weight_error_maps
 from gossamer.jobs.page.labels import Box, place_labels
 from gossamer.jobs.page.picture import draw
 from gossamer.jobs.page.story import bargains, headline, judge
@@ -211,7 +211,9 @@ def test_heat_maps_place_every_matrix() -> None:
     assert place("model.layers.3.mlp.experts.gate_up_proj[7]") == (3, "mlp.experts.gate_up_proj")
     assert place("0.weight") == (0, "0")
     maps = error_maps(made.report().records)
-    assert len(maps.maps) == 9
+    assert len(maps.maps) == 6
+    assert [m.label for m in weight_error_maps(made.report().records).maps] == [
+        "magnitude 50%", "magnitude 2:4", "magnitude 70%"]
     assert all(len(m.cells) == 210 and m.layers == 30 for m in maps.maps)
     shades = [cell.shade for m in maps.maps for cell in m.cells]
     assert min(shades) == 0

@@ -90,7 +90,6 @@ def pruned_record(
     result.save(folder, dtype=DTYPE, tokenizer=ground.inputs.tokenizer, overwrite=True)
     layers = tuple(_layer(row) for row in result.report["sites"])
     config, density = result.report["config"], result.density
-    peak = result.report["memory"]["peak"]
     del result
     gc.collect()
     model = store.load(folder)
@@ -101,7 +100,7 @@ def pruned_record(
     }
     record = _measured(ground, in_float32(model), about, disk_bytes(folder), kernels(model),
                        lambda share, text: progress(0.7 + 0.3 * share, text))
-    cost = {**record.point.cost, "prune_seconds": seconds, "prune_peak_bytes": float(peak)}
+    cost = {**record.point.cost, "prune_seconds": seconds}
     return Record(replace(record.point, cost=cost), layers, record.sample)
 
 

@@ -267,7 +267,7 @@ def _with_own(records: list[Record], raced: Race, kernel: str) -> list[Record]:
     if _OWN not in raced.timed:
         return records
     half = next(record for record in records if record.point.id == _HALF)
-    system = {**half.point.system, "id": _OWN, "label": "dense bf16, gossamer kernel"}
+    system = {**half.point.system, "id": _OWN, "label": "dense bf16, gossamer"}
     own = replace(half, point=replace(half.point, system=system, kernels_used=(kernel,)),
                   sample="")
     at = records.index(half) + 1

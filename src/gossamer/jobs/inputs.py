@@ -16,6 +16,7 @@ from gossamer.jobs.job import FrontierJob
 from gossamer.jobs.plan import WINDOW, Plan
 from gossamer.measure.decode import takes_cache
 
+_MOST_TEXT = 4_000_000  # characters of the evaluation text that are tokenised at most
 _HELD_OUT = 0.3  # last part of a user's own text that perplexity is measured on
 PROMPT = "The harbour was quiet that morning, and"
 
@@ -50,8 +51,9 @@ class Inputs:
 
     def windows(self, count: int | None = None) -> Tensor:
         """Held-out windows ``[count, length]``, at most as many as there are."""
-        length = min(WINDOW, self.longest)
-        return data.windows(self.evaluation, self.tokenizer, length, count)
+        text = self.evaluation
+        text = text[:_MOST_TEXT] if isinstance(text, str) else text
+        return data.windows(text, self.tokenizer, min(WINDOW, self.longest), count)
 
     def sequences(self, plan: Plan, seed: int) -> Tensor:
         """Calibration tokens ``[sequences, length]``."""

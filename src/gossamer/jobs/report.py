@@ -103,4 +103,9 @@ def _kernel_notes(records: Sequence[Record]) -> list[str]:
             "A reference kernel unpacks the matrix for every product: the bytes are real, the "
             "time is not that of a sparse kernel."
         )
+    if "torch" in used:
+        notes.append(
+            "Where the kernel is torch's, the model's layers have no packed form here: they are "
+            "small on disk, and dense in memory and in time."
+        )
     return notes

@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gossamer.core import NeedsError
-from gossamer.jobs.page.heat import HeatMaps, density_maps, error_maps
+from gossamer.jobs.page.heat import (
+    HeatMaps,
+    density_maps,
+    error_maps,
+    weight_error_maps,
+)
 from gossamer.jobs.page.report import Report
 from gossamer.jobs.page.rows import COLUMNS, machine, table, tiles
 from gossamer.jobs.page.scatter import Look, Mark, Style, anchor_x, outline, scatter
@@ -46,7 +51,8 @@ def render(report: Report) -> str:
         tips={r.point.id: tip(r, by_id) for r in report.records},
         bytes_plot=_pair(points, looks, BYTES), time_plot=_pair(points, looks, TIME),
         columns=COLUMNS, rows=table(report.records, by_id, looks), machine=machine(report.env),
-        errors=error_maps(report.records), densities=densities, even=even,
+        errors=error_maps(report.records), changes=weight_error_maps(report.records),
+        densities=densities, even=even,
         varied=HeatMaps(varied, densities.low, densities.high),
         samples=[r for r in report.records if r.sample],
     )

@@ -43,20 +43,38 @@ class HeatMaps:
 
 
 def error_maps(records: Sequence[Record]) -> HeatMaps:
-    """Relative error of every pruned matrix, of its output where known, on one log scale."""
-    shown = [r for r in records if any(_error(layer) is not None for layer in r.layers)]
-    values = [error for r in shown for layer in r.layers if (error := _error(layer))]
-    if not values:
+    """Relative output error of the pruned matrices, for systems that saw inputs."""
+    return _errors([r for r in records if _saw_inputs(r)], lambda layer: layer.error)
+
+
+def weight_error_maps(records: Sequence[Record]) -> HeatMaps:
+    """Relative change of the weights, for systems that saw no inputs."""
+    return _errors([r for r in records if not _saw_inputs(r)], lambda layer: layer.weight_error)
+
+
+def _saw_inputs(record: Record) -> bool:
+    return any(layer.error is not None for layer in record.layers)
+
+
+def _errors(records: Sequence[Record], error: Callable[[Layer], float | None]) -> HeatMaps:
+    """Errors on one logarithmic scale of at most two decades."""
+    known = {r.point.id: sorted(e for layer in r.layers if (e := error(layer)) is not None)
+             for r in records}
+    high = max((errors[-1] for errors in known.values() if errors), default=0.0)
+    if high <= 0:
         return HeatMaps((), "", "")
-    low, high = min(values), max(values)
+    low = max(min(errors[0] for errors in known.values() if errors), high / 100)
 
     def shade(layer: Layer) -> float | None:
-        error = _error(layer)
-        if error is None or high <= low:
-            return None if error is None else 0.5
-        return math.log(max(error, low) / low) / math.log(high / low)
+        found = error(layer)
+        if found is None or high <= low:
+            return None if found is None else 0.5
+        return math.log(max(found, low) / low) / math.log(high / low)
 
-    maps = tuple(_map(r, shade, _error_summary(r)) for r in shown)
+    maps = tuple(
+        _map(r, shade, f"median {number(errors[len(errors) // 2])}, worst {number(errors[-1])}")
+        for r in records if (errors := known[r.point.id])
+    )
     return HeatMaps(maps, number(low), number(high))
 
 
@@ -102,21 +120,10 @@ def _map(
 
 def _tip(column: int, kind: str, members: Sequence[Layer]) -> str:
     density = sum(m.density for m in members) / len(members)
-    errors = [error for m in members if (error := _error(m)) is not None]
-    known = f", error {number(sum(errors) / len(errors))}" if errors else ""
+    outputs = [m.error for m in members if m.error is not None]
+    known = f", output error {number(sum(outputs) / len(outputs))}" if outputs else ""
     many = f", mean of {len(members)} experts" if len(members) > 1 else ""
     return f"layer {column}, {kind}: density {density:.3f}{known}{many}"
-
-
-def _error_summary(record: Record) -> str:
-    errors = sorted(e for layer in record.layers if (e := _error(layer)) is not None)
-    of = "output" if any(layer.error is not None for layer in record.layers) else "weights"
-    return f"{of}: median {number(errors[len(errors) // 2])}, worst {number(errors[-1])}"
-
-
-def _error(layer: Layer) -> float | None:
-    """The error of the output, or of the weights where no inputs were seen."""
-    return layer.weight_error if layer.error is None else layer.error
 
 
 def _density_summary(record: Record) -> str:

@@ -61,7 +61,7 @@ def place_labels(
                 options,
                 key=lambda option: _nearness(option, marks[i]) + _outside(option, frame)
                 + _cover(option, taken, 20) + _cover(option, obstacles, 8)
-                + _cover(option, strokes, 0.6),
+                + _cover(option, strokes, 0.3) + _mistakable(option, marks, i),
             )
     return [placed[i] for i in range(len(marks))]
 
@@ -99,9 +99,20 @@ def _outside(option: Box, frame: Box) -> float:
     return 0.0 if option.inside(frame) else 1e4
 
 
-def _nearness(option: Box, mark: tuple[float, float]) -> float:
-    """Distance from mark to label; one below the mark counts a little more than one above."""
+def _mistakable(option: Box, marks: Sequence[tuple[float, float]], own: int) -> float:
+    """A cost for every other mark that lies nearer to the label than its own."""
+    reach = _distance(option, marks[own]) + 3
+    others = (mark for i, mark in enumerate(marks) if i != own and mark != marks[own])
+    return 30.0 * sum(_distance(option, mark) < reach for mark in others)
+
+
+def _distance(option: Box, mark: tuple[float, float]) -> float:
     x, y = mark
     near_x = min(max(x, option.left), option.right)
     near_y = min(max(y, option.top), option.bottom)
-    return math.hypot(near_x - x, near_y - y) + (4.0 if option.top > y else 0.0)
+    return math.hypot(near_x - x, near_y - y)
+
+
+def _nearness(option: Box, mark: tuple[float, float]) -> float:
+    """Distance from mark to label; one below the mark counts a little more than one above."""
+    return _distance(option, mark) + (4.0 if option.top > mark[1] else 0.0)

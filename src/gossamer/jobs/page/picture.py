@@ -57,7 +57,7 @@ def _title(axes: Axes, report: Report, size: tuple[int, int]) -> None:
     axes.text(30, 30, headline(judge(report.records))[0], fontsize=17 * _POINT, weight="bold",
               color=_INK, va="center")
     axes.text(30, 52, f"{report.model} on {report.env.get('cpu', '')}, "
-              f"{report.env.get('threads', '')} threads", fontsize=12 * _POINT, color=_SOFT,
+              f"threads: {report.env.get('threads', '')}", fontsize=12 * _POINT, color=_SOFT,
               va="center")
     systems, targets = legend(report.records)
     at = 34.0

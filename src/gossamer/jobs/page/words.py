@@ -9,7 +9,7 @@ NONE = "\u2013"  # stands where nothing is known
 
 
 def number(value: float | None) -> str:
-    r"""Three telling digits: 27.6, 379, 2,233, 1.2e+06; a dash where nothing is known.
+    r"""Three telling digits: 27.6, 379, 2,233, 0.0031; a dash where nothing is known.
 
     >>> number(27.62), number(2233.4), number(None)
     ('27.6', '2,233', '\u2013')
@@ -20,7 +20,9 @@ def number(value: float | None) -> str:
         return f"{value:.1e}"
     if abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    if abs(value) >= 0.1 or value == 0:
+        return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    return f"{value:.2g}"
 
 
 def size(count: float | None) -> str:
