@@ -29,7 +29,7 @@ def tiny() -> nn.Module:
     (Wanda(density=0.6), llama), (Wanda(pattern="2:4"), gpt2), (Wanda(density=0.5), mixtral),
     (SparseGPT(density=0.4), llama), (SparseGPT(pattern="2:4", match="*mlp*"), gpt2),
     (Wanda(density=0.5, pattern="unstructured", allocation="owl"), llama),
-], ids=repr)
+])
 def test_the_systems_of_the_house_pass(system: Any, model: Callable[[], nn.Module]) -> None:
     check_transform(system, model, None if model is tiny else TOKENS)
 

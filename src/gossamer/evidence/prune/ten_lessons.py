@@ -63,20 +63,11 @@ def claims(model: nn.Module, verdicts: Verdicts) -> dict[str, str]:
         dead_rows = sum(seen.figures.get("dead_rows", {}).values())
         return str(dead_rows) if check == "dead-units" else seen.verdict
 
-    def half(site: Site) -> Support:
-        return select(site.view().abs(), rows(), Keep.fraction(0.5))
-
-    def dead(copied: nn.Module) -> None:
-        site = sites(copied)[0]
-        weight = site.view().clone()
-        weight[0] = 0
-        site.write(weight)
-
     expected = {
-        "honest packed folder": ("packed-claim", verdict("packed-claim", "auto", half), "ok"),
-        "masked dense folder": ("packed-claim", verdict("packed-claim", "dense", half), "warn"),
-        "dead rows": ("dead-units", verdict("dead-units", "auto", half), "0"),
-        "one row zeroed": ("dead-units", verdict("dead-units", "auto", half, dead), "1"),
+        "honest packed folder": ("packed-claim", verdict("packed-claim", "auto", _half), "ok"),
+        "masked dense folder": ("packed-claim", verdict("packed-claim", "dense", _half), "warn"),
+        "dead rows": ("dead-units", verdict("dead-units", "auto", _half), "0"),
+        "one row zeroed": ("dead-units", verdict("dead-units", "auto", _half, _kill_a_row), "1"),
         "csr at 80 % density": ("saves-bytes", verdict("saves-bytes", "csr", _most), "not ok"),
         "bitmask at 80 % density": ("saves-bytes", verdict("saves-bytes", "bitmask", _most), "ok"),
     }
@@ -86,6 +77,17 @@ def claims(model: nn.Module, verdicts: Verdicts) -> dict[str, str]:
                       seen != "ok" if wanted == "not ok" else seen == wanted)
     _labels(members[0], found, verdicts)
     return found
+
+
+def _half(site: Site) -> Support:
+    return select(site.view().abs(), rows(), Keep.fraction(0.5))
+
+
+def _kill_a_row(copied: nn.Module) -> None:
+    site = sites(copied)[0]
+    weight = site.view().clone()
+    weight[0] = 0
+    site.write(weight)
 
 
 def _labels(site: Site, found: dict[str, str], verdicts: Verdicts) -> None:
