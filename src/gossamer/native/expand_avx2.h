@@ -39,7 +39,7 @@ static inline uint64_t next_field(uint64_t fields) {
 }
 
 // Scratch of one stream: a copy of a row's values, then a row's mask bits.
-static int64_t stream_bytes(const Matrix& w) { return row_copy_bytes(w) + padded(w.cols) / 8; }
+static int64_t stream_bytes(const Matrix& w) { return row_copy_bytes(w) + bits_bytes(w); }
 
 // True where the index bytes of 2:4 are read as they are; others go by mask bits.
 static bool is_two_four(const Matrix& w) {

@@ -162,6 +162,9 @@ static inline void each_place(const Matrix& w, int64_t row, int64_t group, Visit
   }
 }
 
+// Scratch for the mask bits of one row; chunks are written four bytes at a time.
+static inline int64_t bits_bytes(const Matrix& w) { return padded(w.cols) / 8 + 64; }
+
 // Layout nm: the row's places as mask bits, least significant first.
 static inline void places_to_bits(const Matrix& w, int64_t row, uint8_t* bits) {
   const Places& places = w.places;
@@ -171,14 +174,16 @@ static inline void places_to_bits(const Matrix& w, int64_t row, uint8_t* bits) {
     const uint8_t* stream =
         static_cast<const uint8_t*>(w.index) + row * ((groups * group_bits + 7) / 8);
     const int64_t chunks = groups * group_bits / places.bits, bytes = places.columns / 8;
-    for (int64_t i = 0; i < chunks; ++i) {
-      uint32_t chunk = stream[i];
-      if (places.bits == 12) {
-        const uint8_t* at = stream + i * 12 / 8;
-        chunk = (at[0] | static_cast<uint32_t>(at[1]) << 8) >> (i % 2 * 4) & 0xfff;
+    if (places.bits == 8) {
+      for (int64_t i = 0; i < chunks; ++i) {
+        std::memcpy(bits + i * bytes, places.masks + stream[i], 4);
       }
-      const uint32_t mask = places.masks[chunk];
-      for (int64_t k = 0; k < bytes; ++k) bits[i * bytes + k] = static_cast<uint8_t>(mask >> 8 * k);
+    } else {
+      for (int64_t i = 0; i < chunks; ++i) {
+        const uint8_t* at = stream + i * 12 / 8;
+        const uint32_t two = at[0] | static_cast<uint32_t>(at[1]) << 8;
+        std::memcpy(bits + i * bytes, places.masks + (two >> (i % 2 * 4) & 0xfff), 4);
+      }
     }
     done = chunks * places.bits / (group_bits > 0 ? group_bits : 1);
   }

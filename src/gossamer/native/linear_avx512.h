@@ -45,7 +45,7 @@ static inline void multiply32(__m512i v, const Input& x, int64_t c, __m512 sum[2
 }
 
 // Scratch of one stream: a copy of a row's values, then a row's mask bits.
-static int64_t stream_bytes(const Matrix& w) { return row_copy_bytes(w) + padded(w.cols) / 8; }
+static int64_t stream_bytes(const Matrix& w) { return row_copy_bytes(w) + bits_bytes(w); }
 
 static int64_t scratch_bytes(const Matrix& w) {
   const bool sparse = w.layout == Layout::bitmask || w.layout == Layout::nm;
