@@ -28,13 +28,14 @@ class Forecast:
     workspace: int
     forward: int
     outside: int
+    record: int
 
     @property
     def total(self) -> int:
-        """Peak: the greater of reading the embeddings and working on the widest block."""
-        working = self.block + self.hidden + max(self.statistics + self.workspace,
-                                                 self.statistics + self.forward)
-        return max(working, self.outside + self.hidden + self.forward)
+        """Peak: the greatest of reading the embeddings, and of running, solving and recording the
+        widest block."""
+        working = max(self.statistics + max(self.workspace, self.forward), self.record)
+        return self.hidden + max(self.block + working, self.outside + self.forward)
 
     def words(self) -> str:
         """The total in MiB or GiB."""
@@ -58,12 +59,9 @@ def forecast(
     wide = max(max(site.shape) for site in found)
     held = isinstance(source, InMemory) and str(device) == str(next(model.parameters()).device)
     block = 0 if held else max(_parameter_bytes(b, itemsize) for _, b in members)
-    stored = _stored_bytes(members, model)
-    if not held and plan.dtype is not None and not isinstance(source, InMemory):
-        block += stored  # both dtypes of one module's parameters are held while it is cast
     statistics = max((_statistics(group, plan, tokens, itemsize) for group in by_block), default=0)
     on_host = 0 if device.type == "cuda" else tokens * width * itemsize
-    outside = 0 if held else _outside_bytes(model, members, itemsize)
+    outside = 0 if held else _outside_bytes(model, members)
     return Forecast(
         block=block,
         hidden=on_host,
@@ -71,6 +69,7 @@ def forecast(
         workspace=max((plan.workspace(*site.shape) for site in found), default=0),
         forward=widest_batch * (4 * wide + 8 * width) * max(itemsize, 4),
         outside=outside,
+        record=max(_parameter_bytes(b, _stored_itemsize(model)) for _, b in members),
     )
 
 
@@ -85,6 +84,10 @@ def _tokens(batch: Batch) -> int:
 def _itemsize(model: nn.Module, plan: Plan) -> int:
     if plan.dtype is not None:
         return plan.dtype.itemsize
+    return _stored_itemsize(model)
+
+
+def _stored_itemsize(model: nn.Module) -> int:
     return next(model.parameters()).dtype.itemsize
 
 
@@ -96,17 +99,10 @@ def _parameter_bytes(module: nn.Module, itemsize: int) -> int:
     return sum(p.numel() for p in module.parameters()) * itemsize
 
 
-def _stored_bytes(members: Sequence[tuple[str, nn.Module]], model: nn.Module) -> int:
-    return max(max((p.numel() * p.element_size() for p in block.parameters()), default=0)
-               for _, block in members)
-
-
-def _outside_bytes(
-    model: nn.Module, members: Sequence[tuple[str, nn.Module]], itemsize: int
-) -> int:
+def _outside_bytes(model: nn.Module, members: Sequence[tuple[str, nn.Module]]) -> int:
     inside = {id(m) for _, block in members for m in block.modules()}
     sizes = [
-        sum(p.numel() for p in m.parameters(recurse=False)) * itemsize
+        sum(p.numel() * p.element_size() for p in m.parameters(recurse=False))
         for m in model.modules() if id(m) not in inside and not isinstance(m, nn.Linear)
     ]
     return max(sizes, default=0)

@@ -63,20 +63,26 @@ def outside_at_hand(
     source: Source, blocks: list[tuple[str, nn.Module]], device: torch.device,
     dtype: torch.dtype | None,
 ) -> Iterator[None]:
-    """Modules outside the blocks come when they are called and go when they are done."""
+    """Modules outside the blocks come when they are called and go when they are done.
+
+    An embedding keeps its stored dtype and only what it returns is cast: widening the table would
+    take more memory than any block.
+    """
     inside = {id(inner) for _, block in blocks for inner in block.modules()}
     handles: list[Any] = []
     opened: dict[int, Any] = {}
 
     def enter(name: str, module: nn.Module) -> Any:
         def hook(*_: Any) -> None:
-            opened[id(module)] = at_hand(source, module, name, device, dtype)
+            cast = None if isinstance(module, nn.Embedding) else dtype
+            opened[id(module)] = at_hand(source, module, name, device, cast)
             opened[id(module)].__enter__()
         return hook
 
     def leave(module: nn.Module) -> Any:
-        def hook(*_: Any) -> None:
+        def hook(_: nn.Module, args: Any, output: Any) -> Any:
             opened.pop(id(module)).__exit__(None, None, None)
+            return output.to(dtype) if dtype and isinstance(module, nn.Embedding) else output
         return hook
 
     for name, module in source.model.named_modules():

@@ -180,6 +180,8 @@ class _Walker:
     def _block(self, index: int, hidden: list[Tensor] | None,
                calls: list[list[Call]] | None) -> list[Tensor] | None:
         name, block = self.blocks[index]
+        stored = {site.name: getattr(site.module, site.param).dtype
+                  for site in self.by_block[index]}
         with at_hand(self.source, block, name, self.device, self.plan.dtype):
             runner = _Runner(block, index, hidden, calls, self._on_device(), self.device)
             merged = Outcome({}, {})
@@ -191,15 +193,23 @@ class _Walker:
                 merged.supports.update(outcome.supports)
                 merged.notes.update(outcome.notes)
                 del collector
+            self._round(index, stored)
             last = index + 1 == len(self.blocks)
             after = hidden if last or hidden is None else runner.run(None)
             self._note(merged)
             if self.journal and merged.supports:
-                weights = {s.name: s.view().detach().cpu() for s in self.by_block[index]
-                           if s.name in merged.supports}
+                weights = {s.name: s.view().to("cpu", stored[s.name])
+                           for s in self.by_block[index] if s.name in merged.supports}
                 self.journal.finish(index, Finished(weights, merged.supports, merged.notes),
                                     after or [])
         return after
+
+    def _round(self, index: int, stored: dict[str, torch.dtype]) -> None:
+        """Weights computed in a wider dtype are rounded to what will be stored, so that the next
+        block sees the model as it will be loaded."""
+        for site in self.by_block[index]:
+            if site.view().dtype != stored[site.name]:
+                site.write(site.view().to(stored[site.name]))
 
     def _groups(self, index: int, runner: _Runner) -> list[list[Site]]:
         members = self.by_block[index]

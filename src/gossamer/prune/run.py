@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from gossamer.prune.parts.scores import activation_scaled, finite
 from gossamer.prune.parts.solver import Budget, Solved, Solver, relative_error
 from gossamer.prune.result import Result
 
-Block = Callable[[Visit, dict[str, Budget]], dict[str, Solved]]
+Block = Callable[[Visit, dict[str, Budget]], Iterable[tuple[str, Solved]]]
 Data = Tensor | Sequence[dict[str, Tensor]] | None
 Folder = str | Path | None
 Device = torch.device | str | None
@@ -50,7 +50,8 @@ class Recipe:
     Args:
         pattern, density, allocation, match: the budget (see `fields`).
         needs: statistics for a site.
-        block: prunes the sites of one visit; writes nothing itself.
+        block: yields (site name, what to write) for the sites of one visit, one at a time, so
+            that one new weight is in memory beside the block.
         sequential: see `observe.Plan`.
         workspace: bytes that solving a site of ``(rows, cols)`` takes.
     """
@@ -68,12 +69,10 @@ class Recipe:
 def per_site(solver: Solver) -> Block:
     """Prune every site by itself."""
 
-    def block(visit: Visit, budgets: dict[str, Budget]) -> dict[str, Solved]:
-        return {
-            site.name: solver(site.name, finite(site.view(), site.name),
-                              stats_of(visit, site), budgets[site.name])
-            for site in visit.sites
-        }
+    def block(visit: Visit, budgets: dict[str, Budget]) -> Iterator[tuple[str, Solved]]:
+        for site in visit.sites:
+            weight, stats = finite(site.view(), site.name), stats_of(visit, site)
+            yield site.name, solver(site.name, weight, stats, budgets[site.name])
 
     return block
 
@@ -134,8 +133,9 @@ def run(system: Any, recipe: Recipe, model: nn.Module | Source, data: Data,
 def _visitor(recipe: Recipe, budgets: dict[str, Budget]) -> Callable[[Visit], Outcome]:
     def visit(stop: Visit) -> Outcome:
         supports, notes = {}, {}
-        for name, solved in recipe.block(stop, budgets).items():
-            site = next(s for s in stop.sites if s.name == name)
+        by_name = {site.name: site for site in stop.sites}
+        for name, solved in recipe.block(stop, budgets):
+            site = by_name[name]
             before = site.view().float()
             stats = stats_of(stop, site)
             supports[name] = solved.support.to("cpu")

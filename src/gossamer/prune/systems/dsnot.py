@@ -6,6 +6,7 @@ Fine-tuning for Sparse LLMs", ICLR 2024, arXiv 2310.08915.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -89,11 +90,10 @@ class DSnoT:
                         self._block, self.sequential, workspace)
         return run(self, recipe, model, data, Where(workdir, device, progress))
 
-    def _block(self, visit: Visit, budgets: dict[str, Budget]) -> dict[str, Solved]:
+    def _block(self, visit: Visit, budgets: dict[str, Budget]) -> Iterator[tuple[str, Solved]]:
         skipped = set()
         if self.modules == "attn":
             skipped = {site.name for group in mlp_sites(visit.sites) for site in group}
-        solved = {}
         for site in visit.sites:
             weight, stats = finite(site.view(), site.name), stats_of(visit, site)
             budget = budgets[site.name]
@@ -104,8 +104,7 @@ class DSnoT:
                 support = swap(
                     weight, stats.mean.to(weight.device), stats.variance.to(weight.device), worth,
                     support, SwapSettings(self.cycles, self.threshold, self.same_sign))
-            solved[site.name] = Solved(support.apply(weight), support)
-        return solved
+            yield site.name, Solved(support.apply(weight), support)
 
     def _score(self, name: str, weight: Tensor, stats: Stats) -> Tensor:
         if self.start == "magnitude":

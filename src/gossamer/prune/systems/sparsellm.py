@@ -6,6 +6,7 @@ NeurIPS 2024, arXiv 2402.17946.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -84,7 +85,7 @@ class SparseLLM:
         """How the inner SparseGPT runs."""
         return ObsSettings(self.damp, self.block)
 
-    def _block(self, visit: Visit, budgets: dict[str, Budget]) -> dict[str, Solved]:
+    def _block(self, visit: Visit, budgets: dict[str, Budget]) -> Iterator[tuple[str, Solved]]:
         groups = mlp_sites(visit.sites)
         if len(groups) != 1 or groups[0][0].kind == "expert":
             raise UnsupportedError(
@@ -95,12 +96,12 @@ class SparseLLM:
         x = stats_of(visit, first)["input"].float()
         mlp = find_mlp(visit.sites, x, stats_of(visit, last)["input"].float())
         solved = self._feed_forward(visit, mlp, x, budgets)
+        yield from solved.items()
         for site in visit.sites:
             if site.name not in solved:
                 weight = finite(site.view(), site.name)
-                solved[site.name] = solve(self.settings, site.name, weight, stats_of(visit, site),
-                                          budgets[site.name])
-        return solved
+                yield site.name, solve(self.settings, site.name, weight, stats_of(visit, site),
+                                       budgets[site.name])
 
     def _feed_forward(self, visit: Visit, mlp: Mlp, x: Tensor,
                       budgets: dict[str, Budget]) -> dict[str, Solved]:
