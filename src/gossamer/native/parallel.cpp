@@ -24,6 +24,23 @@ void take_parts(void* data) {
 }
 
 using GompParallel = void (*)(void (*body)(void*), void* data, unsigned threads, unsigned flags);
+using OmpCount = int (*)();
+
+template <typename Function>
+Function openmp(const char* name) {
+  return reinterpret_cast<Function>(dlsym(RTLD_DEFAULT, name));
+}
+
+struct Team {
+  Body body;
+  void* context;
+  OmpCount thread, size;
+};
+
+void join_team(void* data) {
+  const Team& team = *static_cast<Team*>(data);
+  team.body(team.context, team.thread(), team.size());
+}
 
 }  // namespace
 
@@ -33,8 +50,7 @@ void parallel(int64_t parts, Part part, void* context) {
     return;
   }
   // torch brings an OpenMP runtime into the process; a second pool would fight it for the cores.
-  static const GompParallel gomp =
-      reinterpret_cast<GompParallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+  static const GompParallel gomp = openmp<GompParallel>("GOMP_parallel");
   Job job{part, context, parts};
   if (gomp != nullptr) {
     gomp(take_parts, &job, static_cast<unsigned>(parts), 0);
@@ -43,6 +59,24 @@ void parallel(int64_t parts, Part part, void* context) {
   std::vector<std::thread> helpers;
   for (int64_t i = 1; i < parts; ++i) helpers.emplace_back(take_parts, &job);
   take_parts(&job);
+  for (std::thread& helper : helpers) helper.join();
+}
+
+void together(int64_t threads, Body body, void* context) {
+  if (threads <= 1) {
+    body(context, 0, 1);
+    return;
+  }
+  static const GompParallel gomp = openmp<GompParallel>("GOMP_parallel");
+  Team team{body, context, openmp<OmpCount>("omp_get_thread_num"),
+            openmp<OmpCount>("omp_get_num_threads")};
+  if (gomp != nullptr && team.thread != nullptr && team.size != nullptr) {
+    gomp(join_team, &team, static_cast<unsigned>(threads), 0);
+    return;
+  }
+  std::vector<std::thread> helpers;
+  for (int64_t i = 1; i < threads; ++i) helpers.emplace_back(body, context, i, threads);
+  body(context, 0, threads);
   for (std::thread& helper : helpers) helper.join();
 }
 

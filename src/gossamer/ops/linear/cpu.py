@@ -62,6 +62,14 @@ def _is_wide(index: Tensor | None) -> bool:
     return index is not None and index.dtype is torch.int32
 
 
+def matrix_arguments(
+    parts: Parts, form: Form
+) -> tuple[int, tuple[int, ...], tuple[int, int, int], bool, bool]:
+    """What kernels that take a matrix are called with first."""
+    half = parts[0].dtype is _HALF
+    return _CODES[form.layout], form.sizes, _addresses(parts), half, _is_wide(parts[1])
+
+
 def multiply(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
     """``y = x W^T + b`` for x ``[..., cols]`` of at most MOST_INPUTS inputs."""
     values = parts[0]
@@ -88,8 +96,8 @@ def expand(parts: Parts, form: Form, dtype: torch.dtype) -> Tensor:
     out = torch.empty((form.rows, form.cols), dtype=dtype)
     if out.numel():
         _core().expand(
-            _CODES[form.layout], form.sizes, _addresses(parts), parts[0].dtype is _HALF,
-            _is_wide(parts[1]), out.data_ptr(), dtype is _HALF, torch.get_num_threads(),
+            *matrix_arguments(parts, form), out.data_ptr(), dtype is _HALF,
+            torch.get_num_threads(),
         )
     return out
 
