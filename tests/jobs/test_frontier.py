@@ -217,6 +217,7 @@ def test_bad_input(
 ) -> None:
     with pytest.raises(error, match=message):
         frontier(dataclasses.replace(tiny, **change), tmp_path / "out")
+    assert not [*tmp_path.glob("out/*")]  # the folder can be used for another try
 
 
 def test_short_text_and_foreign_folder(tiny: FrontierJob, tmp_path: Path) -> None:

@@ -8,18 +8,34 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossamer.core import ConfigError, StoreError
+from gossamer.core import ConfigError, StoreError, sites
 from gossamer.jobs import FrontierJob, Record, parse_target
 from gossamer.jobs.job import build_system
-from gossamer.jobs.plan import LEAST_TOKENS, Plan, Probe, make_plan
-from gossamer.jobs.state import open_state, save_plan, save_record, saved_plan, saved_record
+from gossamer.jobs.plan import LEAST_TOKENS, Plan, Probe, make_plan, quickest, threads
+from gossamer.jobs.state import (
+    State,
+    open_state,
+    save_plan,
+    save_record,
+    saved_plan,
+    saved_record,
+)
+from tests import zoo
 from tests.jobs import made
 
 PROBE = Probe(token=0.003, weight=4e-8, weights=106_000_000, mean_width=816.0)
 NINE = ["magnitude", "wanda", "sparsegpt"] * 3
+
+
+def new_state(folder: Path) -> State:
+    """A folder that is ready for points."""
+    state = open_state(folder, FrontierJob(), resume=True)
+    save_plan(state, FrontierJob(), {})
+    return state
 
 
 @pytest.mark.parametrize(("text", "density", "words"), [
@@ -118,7 +134,7 @@ def test_fixed_tokens_need_no_budget() -> None:
 
 
 def test_records_survive_their_file(tmp_path: Path) -> None:
-    state = open_state(tmp_path / "out", FrontierJob(), resume=True)
+    state = new_state(tmp_path / "out")
     record = made.pruned("wanda", "50%")
     save_record(state, "p", "key", record)
     assert saved_record(state, "p", "key") == (record, "")
@@ -133,7 +149,7 @@ def test_records_survive_their_file(tmp_path: Path) -> None:
     lambda text: text.replace("50.3", "20.3", 1), lambda text: text.replace('"layers"', '"liars"'),
 ])
 def test_damaged_records_are_never_used(tmp_path: Path, damage: object) -> None:
-    state = open_state(tmp_path / "out", FrontierJob(), resume=True)
+    state = new_state(tmp_path / "out")
     save_record(state, "p", "key", made.pruned("wanda", "50%"))
     assert callable(damage)
     state.point("p").write_text(damage(state.point("p").read_text()))
@@ -174,9 +190,39 @@ def test_another_models_frontier_is_left_alone(tmp_path: Path) -> None:
     assert (state.folder / "notes.txt").read_text() == "mine"
 
 
+def test_what_a_killed_save_left_is_removed(tmp_path: Path) -> None:
+    state = new_state(tmp_path / "out")
+    (state.folder / "models" / ".wanda-50.tmp-abc").mkdir(parents=True)
+    (state.folder / "models" / "wanda-50").mkdir()
+    open_state(state.folder, FrontierJob(), resume=True)
+    assert [p.name for p in (state.folder / "models").iterdir()] == ["wanda-50"]
+
+
 def test_a_plan_holds_for_more_systems_but_not_for_another_budget(tmp_path: Path) -> None:
     job = FrontierJob()
     state = open_state(tmp_path / "out", job, resume=True)
     save_plan(state, job, {"x": 1})
     assert saved_plan(state, dataclasses.replace(job, systems=("wanda",))) == {"x": 1}
     assert saved_plan(state, dataclasses.replace(job, budget_minutes=6)) is None
+
+
+def test_threads_are_put_back() -> None:
+    before = torch.get_num_threads()
+    seen: list[int] = []
+
+    def fail() -> None:
+        with threads(3):
+            seen.append(torch.get_num_threads())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert seen == [3]
+    assert torch.get_num_threads() == before
+
+
+def test_probe_sees_the_model() -> None:
+    found = quickest(zoo.llama(), torch.arange(64)[None])
+    assert found.weights == sum(s.shape[0] * s.shape[1] for s in sites(zoo.llama()))
+    assert min(found.token, found.weight) > 0
+    assert 32 < found.mean_width < 48

@@ -34,7 +34,7 @@ from gossamer.measure import (
 from gossamer.ops import PackedLinear, explain
 
 DTYPE = torch.bfloat16  # of everything that is saved
-_SAMPLE_TOKENS = 24
+_SAMPLE_TOKENS = 20
 
 Progress = Callable[[float, str], None]
 """(share done, what is being done)"""

@@ -26,7 +26,7 @@ from gossamer.jobs.inputs import Inputs, load_inputs, text_hash
 from gossamer.jobs.job import FrontierJob, build_system, point_id
 from gossamer.jobs.page import render
 from gossamer.jobs.page.picture import draw
-from gossamer.jobs.plan import Plan, make_plan, probe
+from gossamer.jobs.plan import Plan, make_plan, quickest, threads
 from gossamer.jobs.race import Loader, Race, race
 from gossamer.jobs.record import Record
 from gossamer.jobs.report import describe
@@ -105,11 +105,12 @@ def frontier(
     run.check_patterns(inputs)
     plan, ground = run.plan(state, inputs)
     run.expect(plan)
-    records = [*run.baselines(state, ground), *run.pruned(state, ground)]
-    failed = [record for record in records if record.failed]
-    if len(failed) == len(run.points):
-        raise ConfigError(f"No point could be measured: {failed[0].failed}")
-    timed, raced = run.timed(state, ground, plan, records)
+    with threads(plan.threads):
+        records = [*run.baselines(state, ground), *run.pruned(state, ground)]
+        failed = [record for record in records if record.failed]
+        if len(failed) == len(run.points):
+            raise ConfigError(f"No point could be measured: {failed[0].failed}")
+        timed, raced = run.timed(state, ground, plan, records)
     return run.write(state, inputs, plan, timed, raced)
 
 
@@ -140,7 +141,7 @@ class _Run:
         if plan is None:
             self._progress(0, 1, "timing the model")
             left = 60 * self.job.budget_minutes - (time.monotonic() - self.begun)
-            timed = probe(inputs.model, every[:1])
+            timed = quickest(inputs.model, every[:1])
             plan = make_plan(timed, [system for system, _ in self.points], left,
                              (every.shape[1], every.shape[0]), self.job.tokens)
             save_plan(state, self.job, plan.to_json())

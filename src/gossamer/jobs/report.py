@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from gossamer.core import sites
 from gossamer.jobs.inputs import PROMPT, Inputs
 from gossamer.jobs.job import FrontierJob
@@ -78,6 +80,11 @@ def _cautions(inputs: Inputs, plan: Plan, records: Sequence[Record]) -> list[str
         cautions.append(
             f"A perplexity on so many tokens has a standard error of about {max(errors):.0%} over "
             "other passages of such text; two models on the same tokens compare more closely."
+        )
+    if plan.threads == 1 and torch.get_num_threads() > 1:
+        cautions.append(
+            f"One thread was used, because {torch.get_num_threads()} were slower: other programs "
+            "kept the cores busy. Times on an idle machine will differ."
         )
     widest = max(site.shape[1] for site in found)
     if plan.tokens < widest:

@@ -62,8 +62,9 @@ def open_state(out: Path, job: FrontierJob, resume: bool) -> State:
             "folder, or start over in this one by not resuming."
         )
     with explained(out):
-        (out / "points").mkdir(parents=True, exist_ok=True)
-        (out / "models").mkdir(exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+    for leftover in out.glob("models/.*.tmp-*"):  # of a run that was killed while saving
+        shutil.rmtree(leftover, ignore_errors=True)
     return state
 
 
@@ -83,7 +84,7 @@ def saved_plan(state: State, job: FrontierJob) -> dict[str, Any] | None:
 
 
 def save_plan(state: State, job: FrontierJob, plan: dict[str, Any]) -> None:
-    """Write the job and its plan."""
+    """Write the job and its plan; before any point, so that the folder is known as a frontier."""
     body = {"kind": "gossamer.frontier", "schema": SCHEMA, "job": asdict(job),
             "key": plan_key(job), "plan": plan}
     write_text(state.folder / NAME, json.dumps(body, indent=1) + "\n")
@@ -92,6 +93,8 @@ def save_plan(state: State, job: FrontierJob, plan: dict[str, Any]) -> None:
 def save_record(state: State, id: str, key: str, record: Record) -> None:
     """Write a finished point, all or nothing."""
     body = record.to_json()
+    with explained(state.folder):
+        state.point(id).parent.mkdir(exist_ok=True)
     write_text(state.point(id), json.dumps(
         {"schema": SCHEMA, "key": key, "sha256": digest(body), "record": body}, indent=1) + "\n")
 

@@ -101,7 +101,8 @@ def scatter(
         return None
     frame = Box(66, 14, look.width - 14, look.height - 46)
     spans = {p.id: _span(p, look) for p in shown}
-    x = fit_axis([v for ends in spans.values() for v in ends], frame.left, frame.right, 80 / look.width)
+    ends = [value for span in spans.values() for value in span]
+    x = fit_axis(ends, frame.left, frame.right, 80 / look.width)  # room for labels at the sides
     y = fit_axis([_quality(p) for p in shown], frame.bottom, frame.top)
     best = Frontier(shown).pareto(look.x)
     line = _stairs([(x.place(spans[p.id][1]), y.place(_quality(p))) for p in best], frame)
