@@ -1,8 +1,7 @@
 """The only room that changes a model: edits, each with its inverse, held by a handle."""
 
 from gossamer.edit.handle import Handle, apply
-from gossamer.edit.join import join, readers
 from gossamer.edit.project import Project, release
 from gossamer.edit.swap import Swap
 
-__all__ = ["Handle", "Project", "Swap", "apply", "join", "readers", "release"]
+__all__ = ["Handle", "Project", "Swap", "apply", "release"]
