@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from gossamer.core import Site, Support, SupportError, UnsupportedError, sites
 from gossamer.core.errors import unknown
-from gossamer.edit.join import Joined
 from gossamer.layout import Packed, pack, support_of, unpack
 from gossamer.ops import PackedLinear
 
@@ -149,11 +148,6 @@ def check_supports(supports: Mapping[str, Support], found: list[Matrix]) -> None
 
 def check_stored(model: nn.Module, found: list[Matrix]) -> None:
     """Raise UnsupportedError where the state dict does not hold the model's own weights."""
-    joined = next((name for name, m in model.named_modules() if isinstance(m, Joined)), None)
-    if joined is not None:
-        raise UnsupportedError(
-            f"Layers were joined for running ({joined}); remove that edit before saving."
-        )
     stored = set(model.state_dict())
     for matrix in found:
         if isinstance(matrix.weight, Tensor) and matrix.param not in stored:
