@@ -16,7 +16,7 @@ from gossamer.core.allocation import SiteSummary, allocate, outlier_ratio
 from gossamer.core.errors import ConfigError, DataError
 from gossamer.core.keep import Keep
 from gossamer.core.pattern import Pattern
-from gossamer.core.sites import Site, sites
+from gossamer.core.sites import Site, blocks, sites
 from gossamer.core.sketch import Sketch
 from gossamer.observe import (
     InMemory,
@@ -169,20 +169,26 @@ def budget(recipe: Recipe, found: Sequence[Site], source: Source,
 
 def survey(source: Source, batches: Sequence[dict[str, Tensor]], plan: Plan,
            progress: Progress) -> dict[str, SiteSummary]:
-    """Scores of the dense model's sites as sketches, from one walk that edits nothing."""
+    """Scores of the dense model's sites as sketches, from one walk that edits nothing.
+
+    The sites of one block share its outlier ratio, as in OWL's released code.
+    """
     if not batches:
         raise DataError("Allocation global and owl compare activation-scaled weights; give "
                         "calibration data.")
     found: dict[str, SiteSummary] = {}
+    largest = max(sum(p.numel() for p in block.parameters()) for _, block in blocks(source.model))
 
     def visit(stop: Visit) -> Outcome:
-        for site in stop.sites:
-            score = activation_scaled(finite(site.view(), site.name), stats_of(stop, site))
-            sketch = Sketch.of(score)
-            found[site.name] = SiteSummary(site.shape, sketch, outlier_ratio(score))
+        scores = [activation_scaled(finite(site.view(), site.name), stats_of(stop, site))
+                  for site in stop.sites]
+        ratio = outlier_ratio(torch.cat([score.flatten() for score in scores]))
+        for site, score in zip(stop.sites, scores):
+            found[site.name] = SiteSummary(site.shape, Sketch.of(score), ratio)
         return Outcome()
 
-    dense = Plan(lambda site: ("input_sq",), plan.match, False, plan.device, plan.dtype)
+    dense = Plan(lambda site: ("input_sq",), plan.match, False, plan.device, plan.dtype,
+                 workspace=lambda rows, cols: 8 * largest)
     walk(source, batches, visit, dense,
          progress=lambda done, total, text: progress(done, total, f"survey: {text}"))
     return found

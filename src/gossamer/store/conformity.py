@@ -78,4 +78,4 @@ def broken(support: Support, pattern: Pattern) -> str | None:
 def _column_pools(support: Support, width: int) -> Tensor:
     mask = support.mask()
     pools = support.shape[1] // width
-    return mask[:, : pools * width].reshape(-1, pools, width).sum((0, 2))
+    return mask[:, : pools * width].reshape(mask.shape[0], pools, width).sum((0, 2))
