@@ -22,7 +22,6 @@ from gossamer.core import (
     UnsupportedError,
     sites,
 )
-from gossamer.edit import apply, join
 from gossamer.layout import LAYOUTS, support_of
 from gossamer.ops import PackedLinear
 from tests.store.pruned import dense_tensors, logits, mlp, prune, same, zoo
@@ -287,14 +286,6 @@ class TestRefused:
         with pytest.raises(UnsupportedError, match=r"0\.weight is computed from a mask"):
             store.save(model, tmp_path / "m")
         torch_prune.remove(model[0], "weight")
-        store.save(model, tmp_path / "m")
-
-    def test_joined_layers(self, tmp_path: Path) -> None:
-        model = nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 8)])
-        handle = apply(model, join(sites(model)))
-        with pytest.raises(UnsupportedError, match="joined for running"):
-            store.save(model, tmp_path / "m")
-        handle.remove()
         store.save(model, tmp_path / "m")
 
     def test_weights_on_the_meta_device(self, tmp_path: Path) -> None:
