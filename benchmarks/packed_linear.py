@@ -2,7 +2,8 @@
 
 First every kernel of every instruction set that the CPU has is checked against float64; a wrong
 one ends the run. Then all contenders are timed in turn, round after round, so that a change of
-the machine's load falls on all of them; ratios come from the same run.
+the machine's load falls on all of them; ratios come from the same run. On one thread the clock is
+the process's CPU time, which other processes disturb less; on more it is the wall clock.
 
     python benchmarks/packed_linear.py --out benchmarks/results
     python benchmarks/packed_linear.py --quick              (small matrices: does it run?)
@@ -174,13 +175,14 @@ def packed_cases(weight: Tensor) -> dict[str, Packed]:
 
 def interleave(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
     """Seconds of each run in each round; the first round only warms up."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(rounds + 1):
         for name, run in runs.items():
-            begin = time.perf_counter()
+            begin = clock()
             run()
             if turn:
-                times[name].append(time.perf_counter() - begin)
+                times[name].append(clock() - begin)
     return times
 
 
@@ -210,9 +212,11 @@ def compare(weight: Tensor, cases: dict[str, Packed], threads: int, rounds: int)
         case = name.split(" ", 1)[1]
         if case not in quickest or least[name] < least[f"{quickest[case]} {case}"]:
             quickest[case] = name.split(" ", 1)[0]
-    return {"threads": threads, "load average": [load, os.getloadavg()[0]],
-            "read GB/s": round(bandwidth / 1e9, 1), "fastest dense": fastest, "table": table,
-            "quickest layout": quickest}
+    return {
+        "threads": threads, "clock": "cpu" if threads == 1 else "wall",
+        "load average": [load, os.getloadavg()[0]], "read GB/s": round(bandwidth / 1e9, 1),
+        "fastest dense": fastest, "table": table, "quickest layout": quickest,
+    }
 
 
 def figures(name: str, times: dict[str, list[float]], fastest: str) -> dict:

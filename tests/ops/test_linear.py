@@ -149,6 +149,14 @@ def test_rounding_to_bfloat16_is_to_nearest_even(isa: str) -> None:
     assert torch.equal(got[0].nan_to_num(7.0), sums.to(HALF).nan_to_num(7.0))
 
 
+@pytest.mark.parametrize("dtype", [FLOAT, HALF])
+def test_large_batches_expand_block_by_block(isa: str, dtype: torch.dtype) -> None:
+    support = Support.of(torch.rand(150, 20_000) < 0.01)  # blocks of 64 rows
+    packed, bias = pack(torch.randn(150, 20_000), support, "csr", HALF), torch.randn(150)
+    x = torch.randn(65, 20_000).to(dtype)
+    assert_close(linear(x, packed, bias), x, packed, bias)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_other_dtypes_take_the_reference(dtype: torch.dtype) -> None:
     packed = pack(torch.randn(5, 12), layout="csr", dtype=dtype)

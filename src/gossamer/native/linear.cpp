@@ -230,6 +230,7 @@ void multiply(const Call& call) {
 
 struct Expansion {
   Matrix w;
+  int64_t first, count;  // rows
   void* out;
   bool half;
   int64_t parts;
@@ -241,9 +242,9 @@ void expand_part(void* context, int64_t part) {
   const Kernels& k = kernels();
   const int64_t cols = job.w.cols, width = padded(cols);
   float* row = memory.get<float>(width + k.scratch(job.w) / 4 + 16);
-  const int64_t r1 = split_row(job.w, part + 1, job.parts);
-  for (int64_t r = split_row(job.w, part, job.parts); r < r1; ++r) {
-    k.expand(job.w, r, row, reinterpret_cast<char*>(row + width));
+  const int64_t r1 = job.count * (part + 1) / job.parts;
+  for (int64_t r = job.count * part / job.parts; r < r1; ++r) {
+    k.expand(job.w, job.first + r, row, reinterpret_cast<char*>(row + width));
     if (!job.half) {
       std::memcpy(static_cast<float*>(job.out) + r * cols, row, cols * sizeof(float));
       continue;
@@ -317,12 +318,12 @@ void bind_linear(nb::module_& m) {
     multiply({matrix(layout, shape, parts, half, wide), {pointer(x), x_half}, batch,
               {pointer(bias), bias_half}, reinterpret_cast<void*>(y), y_half, threads});
   });
-  m.def("expand", [](int layout, Shape shape, Parts parts, bool half, bool wide, uintptr_t out,
-                     bool out_half, int64_t threads) {
+  m.def("expand", [](int layout, Shape shape, Parts parts, bool half, bool wide, int64_t first,
+                     int64_t count, uintptr_t out, bool out_half, int64_t threads) {
     nb::gil_scoped_release unlocked;
-    Expansion job{matrix(layout, shape, parts, half, wide), reinterpret_cast<void*>(out),
-                  out_half, 1};
-    job.parts = parts_of(job.w, 1, threads);
+    Expansion job{matrix(layout, shape, parts, half, wide), first, count,
+                  reinterpret_cast<void*>(out), out_half, 1};
+    job.parts = std::clamp<int64_t>(count * job.w.cols * 4 / kWorth, 1, threads);
     parallel(job.parts, expand_part, &job);
   });
   m.def("read", [](uintptr_t bytes, int64_t count, int64_t threads) {

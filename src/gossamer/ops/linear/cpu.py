@@ -18,6 +18,9 @@ _FLOAT, _HALF = torch.float32, torch.bfloat16
 # Past this many inputs an expanded matrix and torch's own product are quicker.
 MOST_INPUTS = 64
 
+# Weights of a matrix that are expanded at a time; they stay in the last-level cache.
+_BLOCK = 1 << 20
+
 
 def refusal(x: Tensor, parts: Parts, form: Form) -> str | None:
     """Why no compiled kernel covers this input, None where one does; by metadata alone."""
@@ -91,23 +94,30 @@ def multiply(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor
     return y
 
 
-def expand(parts: Parts, form: Form, dtype: torch.dtype) -> Tensor:
-    """The dense matrix ``[rows, cols]`` in float32, or in bfloat16 where the values are."""
-    out = torch.empty((form.rows, form.cols), dtype=dtype)
+def expand_rows(parts: Parts, form: Form, first: int, out: Tensor) -> None:
+    """Fill ``out [count, cols]`` with the dense rows from ``first`` on.
+
+    Its dtype is float32, or bfloat16 where the values are.
+    """
     if out.numel():
         _core().expand(
-            *matrix_arguments(parts, form), out.data_ptr(), dtype is _HALF,
+            _CODES[form.layout], form.sizes, _addresses(parts), parts[0].dtype is _HALF,
+            _is_wide(parts[1]), first, out.shape[0], out.data_ptr(), out.dtype is _HALF,
             torch.get_num_threads(),
         )
-    return out
 
 
 def multiply_expanded(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
-    """``y = x W^T + b`` by torch's product with the expanded matrix, for large batches."""
+    """``y = x W^T + b`` by torch's product with expanded blocks of rows, for large batches."""
     dtype = result_dtype(x, parts[0])
     # Without instructions for it, torch's product of bfloat16 is several times slower than float32.
     product = _FLOAT if dtype is _HALF and not _core().has_avx512_bf16() else dtype
-    y = torch.nn.functional.linear(
-        x.to(product), expand(parts, form, product), None if bias is None else bias.to(product)
-    )
-    return y.to(dtype)
+    given = x.to(product)
+    y = given.new_empty((*x.shape[:-1], form.rows))
+    height = max(64, _BLOCK // max(1, form.cols))
+    block = given.new_empty((min(height, form.rows), form.cols))
+    for first in range(0, form.rows, height):
+        some = block[: form.rows - first]
+        expand_rows(parts, form, first, some)
+        y[..., first : first + height] = given @ some.t()
+    return (y if bias is None else y.add_(bias)).to(dtype)
