@@ -100,7 +100,7 @@ def plan_of(model: nn.Module, length: int) -> Plan:
     attention = body.layers[0].self_attn
     activation = getattr(config, "hidden_activation", None) or config.hidden_act
     head = attention.head_dim
-    _refuse(config, body, activation, head, length)
+    _refuse(config, activation, head, length)
     with torch.no_grad():
         table = torch.zeros(1, 1, 1, device="cpu")
         cosine, sine = body.rotary_emb(table, torch.arange(length)[None])
@@ -114,16 +114,15 @@ def plan_of(model: nn.Module, length: int) -> Plan:
     )
 
 
-def _refuse(config: Any, body: Any, activation: str, head: int, length: int) -> None:
+def _refuse(config: Any, activation: str, head: int, length: int) -> None:
     """Raise UnsupportedError for a setting that changes what a block computes."""
     rotary = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    windows = [window for layer in body.layers
-               if (window := getattr(layer.self_attn, "sliding_window", None)) is not None]
+    window = getattr(config, "sliding_window", None)
     reasons = {
         f"the activation {activation!r}": activation not in _ACTIVATIONS,
         f"rotary positions of type {rotary!r}": rotary in _GROWING_ROTARY,
-        f"a sliding window of {min(windows, default=0)} tokens, not over the {length} asked for":
-            bool(windows) and min(windows) <= length,
+        f"a sliding window of {window} tokens, not over the {length} asked for":
+            window is not None and window <= length,
         f"heads of width {head}, not a multiple of 16": head % 16 != 0,
     }
     if found := [reason for reason, holds in reasons.items() if holds]:

@@ -19,7 +19,7 @@ def step(plan: Plan, x: Tensor, position: int, keys: Tensor, values: Tensor) -> 
     end, group = position + 1, plan.heads // plan.key_heads
     for place, block in enumerate(plan.blocks):
         heads = _product(_norm(x, block.attention_norm, plan), block.qkv).view(-1, plan.head)
-        query, key, value = heads.split((plan.heads, plan.key_heads, plan.key_heads))
+        query, key, value = torch.split(heads, [plan.heads, plan.key_heads, plan.key_heads])
         if block.query_norm is not None and block.key_norm is not None:
             query, key = _norm(query, block.query_norm, plan), _norm(key, block.key_norm, plan)
         query, key = (_rotated(turned, plan, position) for turned in (query, key))
