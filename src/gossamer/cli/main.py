@@ -34,9 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or bool(os.environ.get("GOSSAMER_DEBUG"))
     words = [word for word in given if word != "--debug"]
-    for stream in (sys.stdout, sys.stderr):  # a console without Unicode shows ? instead of failing
+    for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            # A console without Unicode shows ? instead of failing; a log grows line by line.
+            stream.reconfigure(errors="replace", line_buffering=True)
     try:
         code = _dispatch(words)
         sys.stdout.flush()  # a closed pipe shows here, not at interpreter exit
