@@ -125,6 +125,14 @@ def test_small_budget_says_what_is_least() -> None:
     assert make_plan(PROBE, NINE, 60 * least, (512, 50)).tokens >= LEAST_TOKENS
 
 
+@given(st.floats(330, 1e6))
+def test_the_tokens_of_a_plan_repeat_it(budget: float) -> None:
+    plan = make_plan(PROBE, NINE, budget, (512, 50))
+    again = make_plan(PROBE, NINE, 1, (512, 50), tokens=plan.tokens)
+    assert (again.sequences, again.length, again.windows) == (
+        plan.sequences, plan.length, plan.windows)
+
+
 def test_fixed_tokens_need_no_budget() -> None:
     plan = make_plan(PROBE, NINE, 1, (512, 50), tokens=1024)
     assert plan.tokens == 1024

@@ -78,8 +78,9 @@ def _cautions(inputs: Inputs, plan: Plan, records: Sequence[Record]) -> list[str
     ]
     if errors:
         cautions.append(
-            f"A perplexity on so many tokens has a standard error of about {max(errors):.0%} over "
-            "other passages of such text; two models on the same tokens compare more closely."
+            f"On so many tokens a perplexity has a standard error of {min(errors):.0%} to "
+            f"{max(errors):.0%} over other passages of such text; two models on the same tokens "
+            "compare more closely."
         )
     if plan.threads == 1 and torch.get_num_threads() > 1:
         cautions.append(

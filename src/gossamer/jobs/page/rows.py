@@ -91,7 +91,7 @@ def machine(env: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("threads", env.get("threads")), ("instructions", ", ".join(env.get("instructions", ()))),
         ("gossamer's kernels", env.get("kernels")),
         ("memory", size(memory) if memory else None), ("GPU", gpu.get("name")),
-        ("load at the start", env.get("load")), ("system", env.get("system")),
+        ("load while timing", env.get("load")), ("system", env.get("system")),
         ("Python", env.get("python")),
         *((name, version) for name, version in env.get("versions", {}).items()),
         ("measured", env.get("date")),
