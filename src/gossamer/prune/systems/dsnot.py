@@ -41,6 +41,8 @@ CARD = Card(
     year=2024,
     paper="Zhang, Zhao, Lin, Sun, Yao, Han, Tanner, Liu, Ji, ICLR 2024, arXiv 2310.08915",
     keeps="dense values on a mask whose swaps bring each row's expected output error to zero",
+    ours=("perplexity 45.0 at 50 %, 91.3 at 60 % "
+          "(SmolLM2-135M, WikiText-2, dense 24.9, median of three seeds)",),
     differs=(
         "the paper's rule against a change of the error's sign is on (the released script has it "
         "off; on inputs of 256 to 1024 features that made the output error worse)",

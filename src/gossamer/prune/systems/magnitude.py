@@ -25,6 +25,8 @@ CARD = Card(
     year=2015,
     paper="Han, Pool, Tran, Dally, NeurIPS 2015, arXiv 1506.02626",
     keeps="the weights of greatest absolute value in each matrix",
+    ours=("perplexity 476.5 at 50 % "
+          "(SmolLM2-135M, WikiText-2, dense 24.9, median of three seeds)",),
     differs=("one shot, without the retraining of the paper",),
 )
 

@@ -35,6 +35,8 @@ CARD = Card(
     year=2023,
     paper="Frantar, Alistarh, ICML 2023, arXiv 2301.00774",
     keeps="the weights of greatest saliency w^2 / [H^-1]_jj, and updates the others to make good",
+    ours=("perplexity 36.3 at 50 %, 52.6 at 2:4 "
+          "(SmolLM2-135M, WikiText-2, dense 24.9, median of three seeds)",),
     differs=(
         "the inverse factor comes from one Cholesky of the reversed Hessian, not from two",
         "exact counts in every block of columns (the released code prunes too many on ties)",

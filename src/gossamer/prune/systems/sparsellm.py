@@ -34,6 +34,8 @@ CARD = Card(
     year=2024,
     paper="Bai, Li, Ling, Kim, Zhao, NeurIPS 2024, arXiv 2402.17946",
     keeps="weights of the feed-forward part chosen and refitted together; attention by SparseGPT",
+    ours=("perplexity 104.0 at 70 %, SparseGPT 103.5 "
+          "(SmolLM2-135M, WikiText-2, dense 24.9, median of three seeds)",),
     differs=(
         "the epoch of least calibration error is kept for every block (epoch 0 is SparseGPT), "
         "in place of a hand-picked list of blocks",

@@ -33,6 +33,8 @@ CARD = Card(
     year=2024,
     paper="Sun, Liu, Bair, Kolter, ICLR 2024, arXiv 2306.11695",
     keeps="in every output row, the weights of greatest |W_ij| times input norm",
+    ours=("perplexity 46.0 at 50 %, 120 at 2:4 "
+          "(SmolLM2-135M, WikiText-2, dense 24.9, median of three seeds)",),
     differs=(
         "exact counts in every row (the released code keeps too few where scores tie)",
         "N of N:M counts kept weights; the released code counts pruned ones",
