@@ -33,7 +33,7 @@ def point(system: dict[str, object], perplexity: float, size: float, ms: float) 
         {"disk_bytes": size, "memory_bytes": size * 1.02, "macs_per_token": 1e8,
          "seconds_per_token": tuple(ms / 1e3 * (1 + rng.gauss(0, 0.01)) for _ in range(9)),
          "prefill_seconds": tuple(ms / 100 * (1 + rng.gauss(0, 0.02)) for _ in range(9))},
-        ENV, ("bitmask avx2",), 0, {})
+        ENV, ("avx2 kernel for bitmask bfloat16",), 0, {"decoded by": "gossamer's Decoder"})
 
 
 def dense(id: str, label: str, size: float, ms: float) -> Record:
@@ -67,7 +67,7 @@ def report() -> Report:
     records = (
         dense("dense-fp32", "dense fp32", 538e6, 66.0),
         dense("dense-bf16", "dense bf16", 269e6, 47.0),
-        dense("dense-gossamer", "dense bf16, gossamer", 269e6, 41.0),
+        dense("dense-bf16-gossamer", "dense bf16, gossamer", 269e6, 41.0),
         *(pruned(system, target) for system, target in FIGURES),
     )
     return Report(

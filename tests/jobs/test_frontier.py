@@ -16,7 +16,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from gossamer import store
+from gossamer import native, store
 from gossamer.core import ConfigError, DataError, PatternError, StoreError, UnsupportedError
 from gossamer.jobs import FrontierJob, Outcome, Record, frontier
 from gossamer.jobs.live import run_live
@@ -93,6 +93,29 @@ def test_a_finished_run_is_not_repeated(done: Outcome, tiny: FrontierJob) -> Non
     changed = {p.name for p in before if before[p] != after[p]}
     assert changed == {"points.json"}
     assert [r.point for r in again.records] == [r.point for r in done.records]
+
+
+def test_every_model_is_timed_the_quickest_way_and_says_so(
+    done: Outcome, tmp_path: Path
+) -> None:
+    job = dataclasses.replace(JOB, model=save_model(tmp_path / "qwen3", zoo.qwen3()),
+                              systems=("magnitude",), targets=("70%",))
+    fast = frontier(job, tmp_path / "out")
+    ways = {p.id: p.data["decoded by"] for p in fast.points}
+    assert ways == {
+        "dense-fp32": "transformers", "dense-fp32-gossamer": "gossamer's Decoder",
+        "dense-bf16": "transformers", "dense-bf16-gossamer": "gossamer's Decoder",
+        "magnitude-70": "gossamer's Decoder",
+    }
+    kernels = {p.id: p.kernels_used for p in fast.points}
+    assert kernels["dense-fp32"] == ("torch",)
+    assert kernels["dense-fp32-gossamer"] == (f"{native.isa()} kernel for dense float32",)
+    assert f"{native.isa()} kernel for bitmask bfloat16" in kernels["magnitude-70"]
+    assert "Decoded by gossamer&#39;s Decoder" in fast.page.read_text()
+    # Heads of width 8 have no place in the Decoder.
+    slow = {p.id: p.data["decoded by"] for p in done.points}
+    assert set(slow) == {"dense-fp32", "dense-bf16", "dense-bf16-gossamer", *IDS}
+    assert set(slow.values()) == {"transformers"}
 
 
 def copy_of(done: Outcome, folder: Path) -> Path:

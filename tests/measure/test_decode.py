@@ -6,10 +6,21 @@ import pytest
 import torch
 from torch import nn
 
+from gossamer import native
 from gossamer.core import ConfigError, DataError, UnsupportedError
-from gossamer.measure import decode_rate, decode_rates, generate_text
-from gossamer.measure.decode import greedy
+from gossamer.measure import (
+    by_decoder,
+    by_transformers,
+    decode_rate,
+    decode_rates,
+    decoder_takes,
+    generate_text,
+    quickest_decoding,
+)
+from gossamer.measure.ways import greedy
+from gossamer.ops import PackedLinear
 from tests import zoo
+from tests.ops.test_decode import small
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mixtral"])
@@ -41,6 +52,41 @@ def test_rates_have_every_repeat() -> None:
 
 def test_one_model() -> None:
     assert decode_rate(zoo.llama(), torch.arange(4), 2, repeats=1).tokens_per_second > 0
+
+
+def test_each_model_takes_the_quickest_way_that_it_supports() -> None:
+    rates = decode_rates({"llama": small("Llama"), "gpt2": zoo.gpt2()}, torch.arange(1, 6), 3, 2)
+    assert rates["llama"].way == "gossamer's Decoder"
+    assert rates["llama"].kernels == (f"{native.isa()} kernel for dense float32",)
+    assert (rates["gpt2"].way, rates["gpt2"].kernels) == ("transformers", ("torch",))
+
+
+def test_a_way_that_is_given_is_taken() -> None:
+    model, ids = small("Llama"), torch.arange(1, 6)
+    assert decoder_takes(model)
+    rates = decode_rates({"own": by_decoder(model, 16), "torch": by_transformers(model)}, ids, 3, 2)
+    assert [rate.way for rate in rates.values()] == ["gossamer's Decoder", "transformers"]
+
+
+def test_without_compiled_kernels_transformers_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "core", None)
+    assert quickest_decoding(small("Llama"), 16).way == "transformers"
+    assert not decoder_takes(zoo.gpt2())
+
+
+def test_all_ways_decode_the_same_tokens() -> None:
+    model, ids = small("Qwen2"), torch.arange(1, 6)[None]
+    ways = [by_decoder(model, 32), by_transformers(model)]
+    with torch.inference_mode():
+        made = [[int(t) for t, _ in zip(way.steps(ids), range(12))] for way in ways]
+    assert made[0] == made[1]
+
+
+def test_packed_layers_name_their_kernels() -> None:
+    model = zoo.gpt2()
+    model.transformer.h[0].mlp.c_fc = PackedLinear.from_linear(
+        torch.eye(32, 16), None, None, "bitmask", torch.bfloat16)
+    assert by_transformers(model).kernels == (f"{native.isa()} kernel for bitmask",)
 
 
 def test_generated_text_is_decoded_and_stops() -> None:

@@ -16,13 +16,10 @@ from torch import Tensor, nn
 
 from gossamer import store
 from gossamer.cards import get_card
-from gossamer.core import sites
-from gossamer.edit import Swap, apply
 from gossamer.jobs.inputs import PROMPT, Inputs
 from gossamer.jobs.job import build_system
 from gossamer.jobs.record import Layer, Record
 from gossamer.jobs.target import Target
-from gossamer.layout import Packed
 from gossamer.measure import (
     Point,
     environment,
@@ -31,7 +28,7 @@ from gossamer.measure import (
     model_bytes,
     token_losses,
 )
-from gossamer.ops import PackedLinear, explain
+from gossamer.ops import PackedLinear
 
 DTYPE = torch.bfloat16  # of everything that is saved
 _SAMPLE_TOKENS = 20
@@ -59,10 +56,10 @@ class Ground:
 
 
 def dense_record(ground: Ground, progress: Progress) -> Record:
-    """The model as it came, in float32 with torch's kernels."""
+    """The model as it came, in float32."""
     model = ground.inputs.model
     system = _dense_system("dense-fp32", "dense fp32", "float32")
-    return _measured(ground, model, system, model_bytes(model), ("torch",), progress)
+    return _measured(ground, model, system, model_bytes(model), progress)
 
 
 def half_record(ground: Ground, folder: Path, progress: Progress) -> Record:
@@ -70,7 +67,7 @@ def half_record(ground: Ground, folder: Path, progress: Progress) -> Record:
     store.save(ground.inputs.model, folder, layout="dense", dtype=DTYPE, overwrite=True)
     model = in_float32(store.load(folder))
     system = _dense_system("dense-bf16", "dense bf16", "bfloat16")
-    return _measured(ground, model, system, disk_bytes(folder), ("torch",), progress)
+    return _measured(ground, model, system, disk_bytes(folder), progress)
 
 
 def pruned_record(
@@ -98,39 +95,10 @@ def pruned_record(
         "title": _short(card.title), "target": target.text, "sparsity": target.words,
         "pattern": str(getattr(system, "pattern", "")), "density": density, "config": config,
     }
-    record = _measured(ground, in_float32(model), about, disk_bytes(folder), kernels(model),
+    record = _measured(ground, in_float32(model), about, disk_bytes(folder),
                        lambda share, text: progress(0.7 + 0.3 * share, text))
     cost = {**record.point.cost, "prune_seconds": seconds}
     return Record(replace(record.point, cost=cost), layers, record.sample)
-
-
-def with_dense_kernel(model: nn.Module) -> nn.Module:
-    """A bfloat16 model whose prunable layers run on gossamer's dense kernel, changed in place."""
-    swaps = [
-        Swap(site, PackedLinear.from_linear(site.view(), site.module.bias, layout="dense"))
-        for site in sites(model) if isinstance(site.module, nn.Linear)
-    ]
-    apply(model, swaps)
-    return model
-
-
-def dense_kernel(model: nn.Module) -> str | None:
-    """The kernel of gossamer's own dense product for one token of this model; None without one."""
-    linear = [site for site in sites(model) if isinstance(site.module, nn.Linear)]
-    if not linear:
-        return None
-    packed = Packed("dense", linear[0].shape, {"values": linear[0].view().to(DTYPE)})
-    name = _kernel(packed, DTYPE)
-    return None if name.startswith("reference") else name
-
-
-def kernels(model: nn.Module) -> tuple[str, ...]:
-    """What the packed layers of a model run for one token, each reason once."""
-    found = {
-        _kernel(module.packed, DTYPE) for module in model.modules()
-        if isinstance(module, PackedLinear)
-    }
-    return tuple(sorted(found)) or ("torch",)
 
 
 def in_float32(model: nn.Module) -> nn.Module:
@@ -154,8 +122,7 @@ def disk_bytes(folder: Path) -> int:
 
 
 def _measured(
-    ground: Ground, model: nn.Module, system: dict[str, Any], size: int,
-    kernels_used: tuple[str, ...], progress: Progress,
+    ground: Ground, model: nn.Module, system: dict[str, Any], size: int, progress: Progress,
 ) -> Record:
     losses = token_losses(
         model, ground.windows, 1, lambda done, total, _: progress(0.9 * done / total, "perplexity"))
@@ -167,7 +134,7 @@ def _measured(
         system, {"perplexity": perplexity, "perplexity_error": perplexity * error},
         {"disk_bytes": float(size), "macs_per_token": float(macs.kept),
          "dense_macs_per_token": float(macs.dense)},
-        environment(), kernels_used, ground.seed, ground.data(),
+        environment(), (), ground.seed, ground.data(),
     )
     sample = generate_text(model, ground.inputs.tokenizer, PROMPT, _SAMPLE_TOKENS)
     return Record(point, (), sample, baseline=system["system"] == "dense")
@@ -176,12 +143,6 @@ def _measured(
 def _dense_system(id: str, label: str, dtype: str) -> dict[str, Any]:
     return {"id": id, "label": label, "system": "dense", "title": "dense", "target": "",
             "density": 1.0, "config": {"dtype": dtype}}
-
-
-def _kernel(packed: Packed, dtype: torch.dtype) -> str:
-    x = torch.zeros(1, packed.shape[1], dtype=dtype, device=packed.device)
-    words = explain(x, packed)
-    return words if words.startswith("reference") else words.partition(":")[0]
 
 
 def _layer(row: dict[str, Any]) -> Layer:

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from gossamer import __version__, store
+from gossamer import __version__
 from gossamer.core import ConfigError, GossamerError, NeedsError, parse_pattern, sites
 from gossamer.core.atomic import write_text
 from gossamer.jobs.artefact import (
     DTYPE,
     Ground,
-    dense_kernel,
     dense_record,
     half_record,
     pruned_record,
-    with_dense_kernel,
 )
+from gossamer.jobs.entrants import FULL, HALF, entrants, with_own, with_times
 from gossamer.jobs.inputs import Inputs, load_inputs, text_hash
 from gossamer.jobs.job import FrontierJob, build_system, point_id
 from gossamer.jobs.page import render
 from gossamer.jobs.page.picture import draw
 from gossamer.jobs.plan import Plan, make_plan, quickest, threads
-from gossamer.jobs.race import Loader, Race, race
+from gossamer.jobs.race import Race, race
 from gossamer.jobs.record import Record
 from gossamer.jobs.report import describe
 from gossamer.jobs.state import (
@@ -44,7 +42,6 @@ from gossamer.jobs.target import Target
 from gossamer.measure import Point, save_points
 
 Progress = Callable[[int, int, str], None]
-_FULL, _HALF, _OWN = "dense-fp32", "dense-bf16", "dense-gossamer"
 
 
 @dataclass(frozen=True)
@@ -152,16 +149,16 @@ class _Run:
         """Take the plan's seconds as the measure of progress."""
         setup = plan.setup_seconds / 2
         self._expected = {
-            _FULL: setup, _HALF: setup, "race": plan.race_seconds,
+            FULL: setup, HALF: setup, "race": plan.race_seconds,
             **{point_id(s, t): plan.point_seconds.get(s, setup) for s, t in self.points},
         }
 
     def baselines(self, state: State, ground: Ground) -> Iterator[Record]:
         """The dense model in both widths."""
-        yield self._kept(state, _FULL, {"dtype": "float32"}, ground,
+        yield self._kept(state, FULL, {"dtype": "float32"}, ground,
                          lambda step: dense_record(ground, step))
-        yield self._kept(state, _HALF, {"dtype": "bfloat16"}, ground,
-                         lambda step: half_record(ground, state.model(_HALF), step))
+        yield self._kept(state, HALF, {"dtype": "bfloat16"}, ground,
+                         lambda step: half_record(ground, state.model(HALF), step))
 
     def pruned(self, state: State, ground: Ground) -> Iterator[Record]:
         """Every point; one that fails says why and does not stop the others."""
@@ -183,7 +180,7 @@ class _Run:
         key = digest([__version__, ground.inputs.loaded.source, config, ground.seed,
                       text_hash(ground.tokens), text_hash(ground.windows), str(DTYPE)])
         record, why = saved_record(state, id, key)
-        if record is not None and id != _FULL and not state.model(id).is_dir():
+        if record is not None and id != FULL and not state.model(id).is_dir():
             record, why = None, f"the saved model of {id} is gone; its point is measured again"
         if why:
             self.notes.append(why[0].upper() + why[1:] + ".")
@@ -192,7 +189,7 @@ class _Run:
                 record = make(lambda share, text: self._step(id, share, text))
                 save_record(state, id, key, record)
             except GossamerError as error:
-                if id in (_FULL, _HALF):
+                if id in (FULL, HALF):
                     raise
                 record = self._failure(id, error)
         self._done += self._expected.get(id, 0.0)
@@ -220,15 +217,14 @@ class _Run:
         found = read_json(state.folder / "race.json") or {}
         raced = Race.from_json(found.get("race")) if found.get("key") == key else None
         if raced is None:
-            loaders = _loaders(state, ground, alive)
+            loaders = entrants(state, ground, alive)
             vocabulary = int(ground.windows.max()) + 1
             raced = race(loaders, vocabulary, plan.race_seconds,
                          lambda share, text: self._step("race", share, f"timing {text}"))
             write_text(state.folder / "race.json",
                        json.dumps({"key": key, "race": raced.to_json()}, indent=1) + "\n")
         self._done += self._expected.get("race", 0.0)
-        own = dense_kernel(ground.inputs.model) or ""
-        made = [_with_times(record, raced) for record in _with_own(records, raced, own)]
+        made = [with_times(record, raced) for record in with_own(records, raced)]
         for record in made:
             self._finished(record)
         return made, raced
@@ -249,41 +245,6 @@ class _Run:
         self._progress(total, total, "done")
         return Outcome(tuple(records), headline, state.folder / "frontier.html",
                        tuple(self.notes))
-
-
-def _loaders(state: State, ground: Ground, records: list[Record]) -> dict[str, Loader]:
-    """How each model of the race comes into memory, by id."""
-    loaders: dict[str, Loader] = {
-        record.point.id: functools.partial(store.load, state.model(record.point.id))
-        for record in records
-    }
-    loaders[_FULL] = lambda: ground.inputs.model
-    if dense_kernel(ground.inputs.model) is not None:
-        loaders[_OWN] = lambda: with_dense_kernel(store.load(state.model(_HALF)))
-    return loaders
-
-
-def _with_own(records: list[Record], raced: Race, kernel: str) -> list[Record]:
-    """The records, with the dense bfloat16 model on gossamer's own kernel where it was timed."""
-    if _OWN not in raced.timed:
-        return records
-    half = next(record for record in records if record.point.id == _HALF)
-    system = {**half.point.system, "id": _OWN, "label": "dense bf16, gossamer"}
-    own = replace(half, point=replace(half.point, system=system, kernels_used=(kernel,)),
-                  sample="")
-    at = records.index(half) + 1
-    return [*records[:at], own, *records[at:]]
-
-
-def _with_times(record: Record, raced: Race) -> Record:
-    timed = raced.timed.get(record.point.id)
-    if timed is None:
-        return record
-    cost = {
-        **record.point.cost, "memory_bytes": float(timed.memory_bytes),
-        "seconds_per_token": timed.seconds_per_token, "prefill_seconds": timed.prefill_seconds,
-    }
-    return record.with_point(replace(record.point, cost=cost, env=raced.env))
 
 
 def _need(*packages: str) -> None:

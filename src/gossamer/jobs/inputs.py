@@ -14,7 +14,7 @@ from gossamer.core import DataError, UnsupportedError
 from gossamer.data import Text
 from gossamer.jobs.job import FrontierJob
 from gossamer.jobs.plan import WINDOW, Plan
-from gossamer.measure.decode import takes_cache
+from gossamer.measure.ways import takes_cache
 
 _MOST_TEXT = 4_000_000  # characters of the evaluation text that are tokenised at most
 _HELD_OUT = 0.3  # last part of a user's own text that perplexity is measured on

@@ -58,7 +58,8 @@ class _Screen:
     def finished(self, record: Record) -> None:
         """Fill a row."""
         if record.point.id not in self._ids:
-            self._ids.insert(len(_BASELINES), record.point.id)
+            place = sum(id.startswith("dense-") for id in self._ids)
+            self._ids.insert(place, record.point.id)
         self._records[record.point.id] = record
 
     def render(self) -> Table:

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from gossamer.measure import DecodeRate, decode_rates, environment, model_bytes
+from gossamer.measure import DecodeRate, Decoding, decode_rates, environment, model_bytes
 
 PROMPT_TOKENS = 16
 _LEAST_ROUNDS, _MOST_ROUNDS = 5, 25
 _NEW_TOKENS = (32, 16, 8, 4)
+LENGTH = PROMPT_TOKENS + _NEW_TOKENS[0] + 1  # tokens that a cache has to hold
 
-Loader = Callable[[], nn.Module]
+Loader = Callable[[], Decoding]
 Progress = Callable[[float, str], None]
 
 
@@ -29,6 +29,8 @@ class Timed:
     prefill_seconds: tuple[float, ...]
     seconds_per_token: tuple[float, ...]
     memory_bytes: int
+    way: str
+    kernels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Race:
         try:
             timed = {
                 id: Timed(tuple(t["prefill_seconds"]), tuple(t["seconds_per_token"]),
-                          int(t["memory_bytes"]))
+                          int(t["memory_bytes"]), str(t["way"]), tuple(t["kernels"]))
                 for id, t in record["timed"].items()
             }
             return Race(dict(record["env"]), int(record["prompt_tokens"]),
@@ -88,7 +90,8 @@ def race(
 
     rates = decode_rates(models, prompt, new_tokens, rounds, warmup=0, progress=report)
     timed = {
-        id: Timed(rate.prefill_seconds, rate.seconds_per_token, models.bytes[id])
+        id: Timed(rate.prefill_seconds, rate.seconds_per_token, models.bytes[id], rate.way,
+                  rate.kernels)
         for id, rate in rates.items()
     }
     env = {**environment(), "session": uuid.uuid4().hex}
@@ -107,21 +110,21 @@ def _afford(rates: Mapping[str, DecodeRate], seconds: float) -> tuple[int, int]:
     return max(_LEAST_ROUNDS, rounds), _NEW_TOKENS[-1]
 
 
-class _Models(Mapping[str, nn.Module]):
+class _Models(Mapping[str, Decoding]):
     """Models by id: all in memory where they fit, else one at a time, loaded when asked for."""
 
     def __init__(self, loaders: Mapping[str, Loader]) -> None:
         self._loaders = loaders
-        self._kept: dict[str, nn.Module] = {}
+        self._kept: dict[str, Decoding] = {}
         self.bytes: dict[str, int] = {}
 
-    def __getitem__(self, id: str) -> nn.Module:
+    def __getitem__(self, id: str) -> Decoding:
         if id not in self._kept:
             if not self._roomy():
                 self._kept.clear()
                 gc.collect()
             self._kept[id] = self._loaders[id]()
-            self.bytes[id] = model_bytes(self._kept[id])
+            self.bytes[id] = model_bytes(self._kept[id].model)
         return self._kept[id]
 
     def _roomy(self) -> bool:

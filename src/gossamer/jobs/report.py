@@ -14,6 +14,7 @@ from gossamer.jobs.page.story import headline, judge
 from gossamer.jobs.plan import Plan
 from gossamer.jobs.race import Race
 from gossamer.jobs.record import Record
+from gossamer.measure.ways import DECODER
 
 _SURE = (
     "Every pruned model was saved, loaded again from its folder, and measured as loaded; nothing "
@@ -98,20 +99,27 @@ def _cautions(inputs: Inputs, plan: Plan, records: Sequence[Record]) -> list[str
 
 
 def _kernel_notes(records: Sequence[Record]) -> list[str]:
-    """Which kernels computed the packed models, and where there was none."""
-    used = {
-        name: [r.point.label for r in records if not r.baseline and name in r.point.kernels_used]
-        for name in dict.fromkeys(k for r in records if not r.baseline
-                                  for k in r.point.kernels_used)
-    }
-    notes = [f"Kernel for one token: {name} ({', '.join(labels)})." for name, labels in
-             used.items()]
-    if any(name.startswith("reference") for name in used):
+    """Which way each model was decoded, with which kernels, and where there was none."""
+    used: dict[tuple[str, str], list[str]] = {}
+    for record in records:
+        if way := str(record.point.data.get("decoded by", "")):
+            key = way, " and ".join(record.point.kernels_used)
+            used.setdefault(key, []).append(record.point.label)
+    notes = [f"Decoded by {way}, {kernels}: {', '.join(labels)}."
+             for (way, kernels), labels in used.items()]
+    if DECODER in [way for way, _ in used]:
+        notes.insert(0, (
+            "gossamer's Decoder takes a token through all blocks in one call; transformers calls "
+            "every layer from Python. Pruned models were timed by the quickest way that they "
+            "support, the dense one by all, and its fastest form is the baseline."
+        ))
+    sparse = [name for r in records if not r.baseline for name in r.point.kernels_used]
+    if any(name.startswith("reference") for name in sparse):
         notes.append(
             "A reference kernel unpacks the matrix for every product: the bytes are real, the "
             "time is not that of a sparse kernel."
         )
-    if "torch" in used:
+    if "torch" in sparse:
         notes.append(
             "Where the kernel is torch's, the model's layers have no packed form here: they are "
             "small on disk, and dense in memory and in time."

@@ -9,10 +9,18 @@ from gossamer.measure.point import Point, load_points, save_points
 from gossamer.measure.quality import perplexity, token_losses
 from gossamer.measure.timing import Interval, median_interval, time_interleaved
 from gossamer.measure.verdict import Verdict, speedup, verdict
+from gossamer.measure.ways import (
+    Decoding,
+    by_decoder,
+    by_transformers,
+    decoder_takes,
+    quickest_decoding,
+)
 
 __all__ = [
-    "DecodeRate", "Frontier", "Interval", "Macs", "PeakMemory", "Point", "Verdict",
-    "bytes_by_kind", "decode_rate", "decode_rates", "environment", "generate_text",
-    "load_points", "macs_per_token", "median_interval", "model_bytes", "perplexity",
-    "save_points", "speedup", "time_interleaved", "token_losses", "verdict",
+    "DecodeRate", "Decoding", "Frontier", "Interval", "Macs", "PeakMemory", "Point", "Verdict",
+    "by_decoder", "by_transformers", "bytes_by_kind", "decode_rate", "decode_rates",
+    "decoder_takes", "environment", "generate_text", "load_points", "macs_per_token",
+    "median_interval", "model_bytes", "perplexity", "quickest_decoding", "save_points",
+    "speedup", "time_interleaved", "token_losses", "verdict",
 ]

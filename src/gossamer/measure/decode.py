@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gossamer.core import ConfigError, DataError, UnsupportedError
+from gossamer.core import ConfigError, DataError
 from gossamer.measure.timing import Interval, median_interval, synchronize
+from gossamer.measure.ways import Decoding, greedy, quickest_decoding
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class DecodeRate:
         prefill_seconds: seconds of the prompt's forward pass, one a repeat.
         seconds_per_token: mean seconds of a decoded token, one a repeat.
         threads: threads that torch used.
+        way: ``transformers`` or ``gossamer's Decoder``.
+        kernels: what computed the matrices of a decoded token.
     """
 
     prompt_tokens: int
@@ -32,6 +34,8 @@ class DecodeRate:
     prefill_seconds: tuple[float, ...]
     seconds_per_token: tuple[float, ...]
     threads: int
+    way: str
+    kernels: tuple[str, ...]
 
     @property
     def tokens_per_second(self) -> float:
@@ -45,14 +49,15 @@ class DecodeRate:
 
 
 def decode_rate(
-    model: nn.Module, prompt: Tensor, new_tokens: int = 16, repeats: int = 5, warmup: int = 1
+    model: nn.Module | Decoding, prompt: Tensor, new_tokens: int = 16, repeats: int = 5,
+    warmup: int = 1,
 ) -> DecodeRate:
     """Tokens a second of one model; see `decode_rates` to compare several."""
     return decode_rates({"model": model}, prompt, new_tokens, repeats, warmup)["model"]
 
 
 def decode_rates(
-    models: Mapping[str, nn.Module],
+    models: Mapping[str, nn.Module | Decoding],
     prompt: Tensor,
     new_tokens: int = 16,
     repeats: int = 5,
@@ -62,10 +67,12 @@ def decode_rates(
     """Decoding speed of several models in interleaved rounds, so that ratios are fair.
 
     Every round runs each model once: prefill of the prompt, then ``new_tokens`` greedy steps
-    with the key-value cache. End-of-text tokens do not stop it.
+    with the key-value cache. End-of-text tokens do not stop it. A model is timed by the quickest
+    way that it supports, see `quickest_decoding`; a `Decoding` says which way to take.
 
     Args:
-        models: causal language models of transformers by name.
+        models: causal language models of transformers by name, or ways to decode them. A mapping
+            of ways is asked again in every round, so that it may load one model at a time.
         prompt: token ids ``[length]`` or ``[1, length]``.
         new_tokens: steps timed in a repeat.
         repeats: rounds that count.
@@ -80,27 +87,34 @@ def decode_rates(
     ids = prompt.reshape(1, -1)
     if ids.shape[1] < 1 or ids.is_floating_point():
         raise DataError("Decoding needs a prompt of at least one token id.")
+    length = ids.shape[1] + new_tokens + 1
+    chosen: dict[str, Decoding] = {}
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
+    how: dict[str, tuple[str, tuple[str, ...]]] = {}
     for turn in range(warmup + repeats):
-        for name, model in models.items():
+        for name in models:
             if progress is not None:
                 progress(turn, warmup + repeats, name)
-            timed = _timed(model, ids, new_tokens)
+            given = models[name]
+            if isinstance(given, nn.Module):
+                given = chosen[name] = chosen.get(name) or quickest_decoding(given, length)
+            timed = _timed(given, ids, new_tokens)
+            how[name] = given.way, given.kernels
             if turn >= warmup:
                 seen[name].append(timed)
     return {
         name: DecodeRate(
             ids.shape[1], new_tokens, tuple(p for p, _ in times), tuple(s for _, s in times),
-            torch.get_num_threads(),
+            torch.get_num_threads(), *how[name],
         )
         for name, times in seen.items()
     }
 
 
-def _timed(model: nn.Module, ids: Tensor, new_tokens: int) -> tuple[float, float]:
+def _timed(decoding: Decoding, ids: Tensor, new_tokens: int) -> tuple[float, float]:
     """Seconds of the prefill, and of one decoded token."""
     with torch.inference_mode():
-        steps = greedy(model, ids)
+        steps = decoding.steps(ids)
         synchronize()
         start = time.perf_counter()
         next(steps)
@@ -111,32 +125,6 @@ def _timed(model: nn.Module, ids: Tensor, new_tokens: int) -> tuple[float, float
         synchronize()
         end = time.perf_counter()
     return filled - start, (end - filled) / new_tokens
-
-
-def greedy(model: nn.Module, ids: Tensor) -> Iterator[Tensor]:
-    """Yield the likeliest next token id again and again, as int64 ``[1, 1]``; the cache is kept.
-
-    The first item needs the whole prompt ``[1, length]``, each later one a single step.
-    """
-    if not takes_cache(model):
-        raise UnsupportedError(
-            f"{type(model).__name__} takes no past_key_values, so it cannot decode with a cache."
-        )
-    accepted = inspect.signature(model.forward).parameters
-    last = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
-    tokens, cache = ids.to(next(model.parameters()).device), None
-    while True:
-        output = model(input_ids=tokens, past_key_values=cache, use_cache=True, **last)
-        cache = output.past_key_values
-        tokens = output.logits[:, -1:].argmax(-1)
-        yield tokens
-
-
-def takes_cache(model: nn.Module) -> bool:
-    """True for a model that decodes token by token with a key-value cache."""
-    accepted = inspect.signature(model.forward).parameters
-    config = getattr(model, "config", None)
-    return "past_key_values" in accepted and not getattr(config, "is_encoder_decoder", False)
 
 
 def generate_text(model: nn.Module, tokenizer: Any, prompt: str, new_tokens: int = 32) -> str:

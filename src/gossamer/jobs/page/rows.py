@@ -13,7 +13,7 @@ from gossamer.jobs.record import Record
 from gossamer.jobs.target import percent
 
 COLUMNS = (
-    ("point", ""),
+    ("point", "below: what decoded it for the time"),
     ("perplexity", "on the evaluation windows; below: ratio to the dense model"),
     ("on disk", "weights file; below: ratio to the smallest dense form"),
     ("tokens/s", "greedy decoding at batch 1; below: ratio to the fastest dense form"),
@@ -110,7 +110,7 @@ def _row(record: Record, judged: Judged | None, looks: Mapping[str, Style]) -> R
     fast = verdict.speedup if verdict else None
     words = "dense baseline" if judged is None else judged.short
     return Row(point.id, looks[point.id].colour, record.baseline, (
-        Cell(point.label, point.label),
+        Cell(point.label, point.label, str(point.data.get("decoded by", ""))),
         Cell(number(quality), _sort(quality), times(ratio) if ratio else ""),
         Cell(size(disk), _sort(disk),
              times(verdict.bytes_ratio) if verdict and verdict.bytes_ratio else ""),

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from gossamer import native
 from gossamer.core import UnsupportedError
-from gossamer.layout import Packed
 from gossamer.ops.decode.plan import Plan, Product
 from gossamer.ops.linear.cpu import matrix_arguments
 from gossamer.ops.linear.form import form_of, parts_of
@@ -21,7 +20,7 @@ def refusal(plan: Plan) -> str | None:
     """Why the compiled stack does not cover this plan, None where it does."""
     if native.core is None or not hasattr(native.core, "Stack"):
         return "the compiled kernels are not installed"
-    for packed in _matrices(plan):
+    for packed in plan.matrices():
         if packed.device.type != "cpu":
             return f"the compiled kernels run on the cpu, not on {packed.device}"
         if packed.dtype not in (torch.float32, torch.bfloat16):
@@ -56,10 +55,3 @@ def _arguments(product: Product) -> tuple[list[Any], int]:
         for packed in product.stack
     ]
     return matrices, 0 if product.bias is None else product.bias.data_ptr()
-
-
-def _matrices(plan: Plan) -> list[Packed]:
-    products = [plan.top]
-    for block in plan.blocks:
-        products += [block.qkv, block.out, block.gate, block.up, block.down]
-    return [packed for product in products for packed in product.stack]

@@ -25,6 +25,10 @@ class Decoder:
         model: a Llama, Mistral, Qwen2, Qwen3 or Gemma of transformers, on the CPU.
         length: most tokens of a prompt and what is decoded after it.
 
+    Attributes:
+        position: tokens that the caches hold.
+        refusal: why the compiled kernels do not cover the model, None where they do.
+
     Raises:
         UnsupportedError: a model that `plan_of` refuses.
         ConfigError: a length below 1.
@@ -37,15 +41,24 @@ class Decoder:
         self._plan = plan = plan_of(model, -(-length // 16) * 16)
         self._keys = torch.zeros(len(plan.blocks), plan.key_heads, plan.length, plan.head)
         self._values = torch.zeros(len(plan.blocks), plan.key_heads, plan.head, plan.length)
-        self._refusal = cpu.refusal(plan)
-        self._stack = None if self._refusal else cpu.build(plan, self._keys, self._values)
+        self.refusal = cpu.refusal(plan)
+        self._stack = None if self.refusal else cpu.build(plan, self._keys, self._values)
         self.position = 0
 
     def explain(self) -> str:
         """Which kernels decode, and why."""
-        if self._refusal is not None:
-            return f"reference (dense products): {self._refusal}"
+        if self.refusal is not None:
+            return f"reference (dense products): {self.refusal}"
         return f"{native.isa()} kernels, the whole stack in one call"
+
+    def kernels(self) -> tuple[str, ...]:
+        """What computes the matrices of a token, each once: ``avx2 kernel for bitmask bfloat16``.
+        """
+        if self.refusal is not None:
+            return (self.explain(),)
+        kinds = {(p.layout, str(p.dtype).removeprefix("torch.")) for p in self._plan.matrices()}
+        return tuple(f"{native.isa()} kernel for {layout} {dtype}"
+                     for layout, dtype in sorted(kinds))
 
     def read(self, ids: Tensor) -> Tensor:
         """Start anew with a prompt ``[tokens]`` or ``[1, tokens]``; logits ``[vocab]`` after it.

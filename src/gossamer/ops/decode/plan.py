@@ -83,6 +83,13 @@ class Plan:
         """Width of the residual stream."""
         return self.last_norm.numel()
 
+    def matrices(self) -> list[Packed]:
+        """Every weight matrix that a token passes, the head first."""
+        products = [self.top]
+        for block in self.blocks:
+            products += [block.qkv, block.out, block.gate, block.up, block.down]
+        return [packed for product in products for packed in product.stack]
+
 
 def plan_of(model: nn.Module, length: int) -> Plan:
     """The plan of a transformers decoder with dense or packed layers, sharing its memory.
