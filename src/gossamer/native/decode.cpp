@@ -233,17 +233,17 @@ class Stack {
   // x in the order that w's kernel wants, unless it is in it since the matrix before.
   void arrange_for(const Token& token, const Matrix& w, const Matrix* before, const float* x,
                    Mine& mine) {
-    const Order order = token.kernels->order(w, false);
-    if (before != nullptr && token.kernels->order(*before, false) == order) return;
+    const Order order = token.kernels->order(w);
+    if (before != nullptr && token.kernels->order(*before) == order) return;
     arrange({x, false}, 0, w.cols, order == Order::split ? token.kernels->lanes : 0,
             mine.arranged.get());
   }
 
   void multiply_rows(const Token& token, const Matrix& w, int64_t r0, int64_t r1,
                      const float* bias, float* y, Mine& mine) {
-    const bool split = token.kernels->order(w, false) == Order::split;
+    const bool split = token.kernels->order(w) == Order::split;
     const float* x = mine.arranged.get();
-    const Input input{split ? nullptr : x, split ? x : nullptr, nullptr};
+    const Input input{split ? nullptr : x, split ? x : nullptr};
     token.kernels->gemv(w, input, r0, r1, y, reinterpret_cast<char*>(mine.scratch.get()));
     for (int64_t r = r0; bias != nullptr && r < r1; ++r) y[r] += bias[r];
   }

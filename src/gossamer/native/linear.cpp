@@ -75,7 +75,7 @@ uint16_t round_to_half(float value) {
 const Kernels& kernels() {
 #if GOSSAMER_X86
   switch (current_isa()) {
-    case Isa::avx512: return has_avx512_bf16() ? avx512bf16_kernels() : avx512_kernels();
+    case Isa::avx512: return avx512_kernels();
     case Isa::avx2: return avx2_kernels();
     default: break;
   }
@@ -129,23 +129,16 @@ namespace {
 
 Input input_of(const Call& call, const Kernels& k, float* buffer) {
   const int64_t cols = call.w.cols;
-  const Order order = k.order(call.w, call.x.half);
-  if (order == Order::half) {
-    uint16_t* out = reinterpret_cast<uint16_t*>(buffer);
-    std::memcpy(out, call.x.data, cols * 2);
-    std::memset(out + cols, 0, (padded(cols) - cols) * 2);
-    return {nullptr, nullptr, out};
-  }
-  if (order == Order::split) {
+  if (k.order(call.w) == Order::split) {
     arrange(call.x, 0, cols, k.lanes, buffer);
-    return {nullptr, buffer, nullptr};
+    return {nullptr, buffer};
   }
   const bool aligned = reinterpret_cast<uintptr_t>(call.x.data) % kCacheLine == 0;
   if (!call.x.half && aligned && cols % kPad == 0) {
-    return {static_cast<const float*>(call.x.data), nullptr, nullptr};
+    return {static_cast<const float*>(call.x.data), nullptr};
   }
   arrange(call.x, 0, cols, 0, buffer);
-  return {buffer, nullptr, nullptr};
+  return {buffer, nullptr};
 }
 
 // Adds the bias to columns [r0, r1) of the sums, and rounds them where y is bfloat16.

@@ -37,10 +37,9 @@ struct Matrix {
 struct Input {
   const float* natural;   // as it is
   const float* split;     // in runs of 2 * lanes: first the even, then the odd columns
-  const uint16_t* half;   // bfloat16, where the caller's x is bfloat16
 };
 
-enum class Order { natural, split, half };
+enum class Order { natural, split };
 
 constexpr int64_t kPad = 64;      // columns
 constexpr int64_t kStreams = 8;   // most row streams that a kernel reads at once
@@ -51,7 +50,7 @@ struct Kernels {
   // Bytes of scratch that one thread needs for this matrix.
   int64_t (*scratch)(const Matrix& w);
   // The order of x that gemv wants.
-  Order (*order)(const Matrix& w, bool x_half);
+  Order (*order)(const Matrix& w);
   // y[r] = sum over c of W[r, c] x[c], for r0 <= r < r1.
   void (*gemv)(const Matrix& w, const Input& x, int64_t r0, int64_t r1, float* y, char* scratch);
   // One row as floats in natural order, zeros up to the padded width.
@@ -67,7 +66,6 @@ const Kernels& plain_kernels();
 #if GOSSAMER_X86
 const Kernels& avx2_kernels();
 const Kernels& avx512_kernels();
-const Kernels& avx512bf16_kernels();
 #endif
 
 static inline int64_t padded(int64_t cols) { return (cols + kPad - 1) / kPad * kPad; }

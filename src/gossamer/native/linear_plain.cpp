@@ -5,7 +5,7 @@ namespace gossamer {
 
 static int64_t scratch_bytes(const Matrix&) { return 0; }
 
-static Order x_order(const Matrix&, bool) { return Order::natural; }
+static Order x_order(const Matrix&) { return Order::natural; }
 
 // Calls visit(value index, column) for every stored value of a row, in order.
 template <typename Visit>
