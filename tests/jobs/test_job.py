@@ -93,7 +93,12 @@ def test_bad_jobs(fields: dict[str, object], message: str) -> None:
 
 def test_unknown_system_suggests_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'wanda'"):
-        FrontierJob(systems=("wonda",)).points()
+        FrontierJob(systems=("wonda",))
+
+
+def test_a_system_that_prunes_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="ten-lessons prunes nothing; see"):
+        FrontierJob(systems=("wanda", "ten-lessons"))
 
 
 def test_command_repeats_the_job() -> None:

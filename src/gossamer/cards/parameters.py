@@ -9,6 +9,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import annotated_types as at
 
+from gossamer.cards.card import get_system
+from gossamer.core.errors import ConfigError
+
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 _PLAIN = {int: "whole number", float: "number", str: "text", bool: "True | False"}
 
@@ -46,6 +49,17 @@ def parameters(system: type) -> list[Parameter]:
     """
     hints = get_type_hints(system, include_extras=True)
     return [_parameter(field, hints[field.name]) for field in dataclasses.fields(system)]
+
+
+def pruning_system(id: str) -> str:
+    """The id, where its system has a density to prune to; some only check what was pruned.
+
+    Raises:
+        ConfigError: an unknown id, or a system without a density.
+    """
+    if all(field.name != "density" for field in parameters(get_system(id))):
+        raise ConfigError(f"{id} prunes nothing; see `gossamer show {id}` for what it does.")
+    return id
 
 
 def _parameter(field: dataclasses.Field[Any], hint: Any) -> Parameter:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from gossamer.cli.settings import pruning_system
 from gossamer.cli.terminal import console, quiet_libraries
 
 if TYPE_CHECKING:
@@ -77,10 +76,9 @@ def job(options: Options) -> FrontierJob:
     """The job that the options describe."""
     from gossamer.jobs import FrontierJob
 
-    systems = tuple(pruning_system(id) for id in options.systems)
     targets = (*options.targets, *options.densities)
     return FrontierJob(
-        model=options.model, systems=systems, targets=targets or FrontierJob.targets,
+        model=options.model, systems=options.systems, targets=targets or FrontierJob.targets,
         text=options.text, evaluation=options.evaluation, budget_minutes=options.budget,
         tokens=options.tokens, seed=options.seed,
     )

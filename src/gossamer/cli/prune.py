@@ -11,7 +11,8 @@ import torch
 import tyro
 from rich.table import Table
 
-from gossamer.cli.settings import build, named_system, pruning_system, settings_type
+from gossamer.cards import pruning_system
+from gossamer.cli.settings import build, named_system, settings_type
 from gossamer.cli.terminal import Report, console, progress, quiet_libraries
 from gossamer.core.errors import DataError
 

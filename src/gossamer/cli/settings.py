@@ -11,7 +11,6 @@ import tyro
 
 from gossamer.cards import get_system
 from gossamer.cards.parameters import Parameter, parameters
-from gossamer.core.errors import ConfigError
 
 
 def named_system(arguments: Sequence[str], default: str) -> str:
@@ -22,13 +21,6 @@ def named_system(arguments: Sequence[str], default: str) -> str:
         if word == "--system" and place + 1 < len(arguments):
             return arguments[place + 1]
     return default
-
-
-def pruning_system(id: str) -> str:
-    """The id, where the system has a density to prune to; some only check what was pruned."""
-    if all(field.name != "density" for field in parameters(get_system(id))):
-        raise ConfigError(f"{id} prunes nothing; see `gossamer show {id}` for what it does.")
-    return id
 
 
 def settings_type(id: str) -> type:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import annotated_types as at
 
-from gossamer.cards import get_system
+from gossamer.cards import get_system, pruning_system
 from gossamer.core import ConfigError, validate
 from gossamer.jobs.target import Target, parse_target
 
@@ -20,6 +20,10 @@ _PATTERNS = (("magnitude", "unstructured"), ("wanda", "rows"))
 @dataclass(frozen=True)
 class FrontierJob:
     """Every system at every target, on one model, with one text.
+
+    Raises:
+        ConfigError: an unknown system or target, a system that prunes nothing, a value out of
+            its bounds.
 
     >>> FrontierJob(targets=("50%", "2:4")).points()[0][0]
     'magnitude'
@@ -48,15 +52,12 @@ class FrontierJob:
         for name, values in (("systems", self.systems), ("targets", self.targets)):
             if not values:
                 raise ConfigError(f"A frontier needs at least one of {name}.")
+        self.points()
 
     def points(self) -> list[tuple[str, Target]]:
-        """Every (system id, target), each once, in order.
-
-        Raises:
-            ConfigError: an unknown system or target.
-        """
+        """Every (system id, target), each once, in order."""
         for system in self.systems:
-            get_system(system)
+            pruning_system(system)
         targets = dict.fromkeys(parse_target(text) for text in self.targets)
         return [(system, target) for target in targets for system in dict.fromkeys(self.systems)]
 
