@@ -9,9 +9,9 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "gossamer"
 
-# Hooks: observe takes its own away again; the skeleton's is no model's, it redirects the
+# Hooks: observe takes its own away again; that of models is no model's, it redirects the
 # parameters of a model that is being built and lasts as long as a with statement.
-HOOKS = ("edit", "observe", "store/skeleton.py")
+HOOKS = ("edit", "observe", "models/meta.py")
 # Attributes set by name: these set tensors of a model that is being loaded, or their own fields.
 ATTRIBUTES = ("edit/swap.py", "models/checkpoint.py", "store/fill.py", "prune/parts/sparsellm.py")
 MODULES = {"_modules", "set_submodule", "add_module", "register_module", "register_parametrization"}

@@ -344,5 +344,5 @@ class TestRefused:
             store.save(model, tmp_path / "m")
         finally:
             type(model).__name__ = kept
-        with pytest.raises(StoreError, match="'LlamaOfMine'"):
+        with pytest.raises(UnsupportedError, match="'LlamaOfMine'"):
             store.load(tmp_path / "m")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from gossamer.core.errors import NeedsError, StoreError, UnsupportedError
 
@@ -40,7 +43,8 @@ def read_config(folder: Path) -> PreTrainedConfig:
     if not file.is_file():
         raise StoreError(f"{folder} has no config.json, so it is no Hugging Face model folder.")
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(folder)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            folder, local_files_only=True)
     except OSError as error:
         raise StoreError(f"{file} cannot be parsed: {error}") from error
     except (KeyError, ValueError) as error:
@@ -49,13 +53,21 @@ def read_config(folder: Path) -> PreTrainedConfig:
     return config
 
 
-def model_class(config: PreTrainedConfig) -> Any:
-    """The class that the configuration names, else the causal, masked or bare model of its type.
+def model_class(config: PreTrainedConfig, name: str | None = None) -> Any:
+    """The class of that name in transformers; None takes the one that the configuration names,
+    else the causal, masked or bare model of its type.
 
     Raises:
         UnsupportedError: transformers has no class for it.
     """
     import transformers
+    if name is not None:
+        if not hasattr(transformers, name):
+            raise UnsupportedError(
+                f"transformers {transformers.__version__} has no class {name!r}; models with code "
+                "of their own are not supported."
+            )
+        return getattr(transformers, name)
     for name in getattr(config, "architectures", None) or []:
         if hasattr(transformers, name):
             return getattr(transformers, name)
@@ -73,49 +85,41 @@ def model_class(config: PreTrainedConfig) -> Any:
 
 
 def empty_model(cls: Any, config: PreTrainedConfig) -> Any:
-    """A model whose parameters are on the meta device and whose buffers are real.
+    """A model in evaluation mode, its parameters on the meta device and its buffers real.
 
     Persistent buffers that a checkpoint holds are still to be filled from it.
-
-    Raises:
-        UnsupportedError: the class does not recompute one of its buffers.
     """
-    with torch.device("meta"):
+    dtype = getattr(config, "dtype", None)
+    with _default_dtype(dtype if isinstance(dtype, torch.dtype) else None), _meta_parameters():
         model = cls(config)
-    for parameter in model.parameters():
-        parameter._is_hf_initialized = True
-    for owner in model.modules():
-        for name, buffer in list(owner._buffers.items()):
-            if buffer is not None:
-                owner._buffers[name] = _unset(buffer)
-    # transformers recomputes buffers (rotary frequencies, position ids) when it initialises.
-    model.initialize_weights()
-    skipped = [name for name, buffer in model.named_buffers() if _is_unset(buffer)]
-    transient = {name for name, _ in model.named_non_persistent_buffers()}
-    if left := sorted(transient.intersection(skipped)):
-        raise UnsupportedError(
-            f"{cls.__name__} does not recompute its buffer {left[0]}, so it cannot be opened "
-            "without loading; use models.load."
-        )
     return model.eval()
 
 
-def _sentinel(dtype: torch.dtype) -> float | int | None:
-    if dtype.is_floating_point:
-        return float("nan")
-    return None if dtype == torch.bool else torch.iinfo(dtype).max
+@contextmanager
+def _default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
+    # Buffers that a model computes when built take the default dtype, as in from_pretrained.
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype or before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
-def _unset(buffer: torch.Tensor) -> torch.Tensor:
-    value = _sentinel(buffer.dtype)
-    return torch.full(buffer.shape, False if value is None else value, dtype=buffer.dtype)
+@contextmanager
+def _meta_parameters() -> Iterator[None]:
+    """Every parameter that is registered inside goes to the meta device at once."""
 
+    def to_meta(module: nn.Module, name: str, parameter: Any) -> Any:
+        if parameter is None or parameter.device.type == "meta":
+            return None
+        return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
 
-def _is_unset(buffer: torch.Tensor) -> bool:
-    if buffer.dtype.is_floating_point:
-        return bool(buffer.isnan().any())
-    value = _sentinel(buffer.dtype)
-    return value is not None and bool((buffer == value).any())
+    handle = register_module_parameter_registration_hook(to_meta)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def owners(model: nn.Module) -> dict[str, tuple[nn.Module, str]]:

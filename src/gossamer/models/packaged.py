@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from types import MappingProxyType
 
 from gossamer.core.atomic import replacing
 from gossamer.core.errors import StoreError
+from gossamer.core.folders import cache_folder
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,6 @@ PACKAGED: Mapping[str, Packaged] = MappingProxyType({
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
 })
-
-
-def cache_folder() -> Path:
-    """Where files are kept: $GOSSAMER_CACHE, else gossamer/ in $XDG_CACHE_HOME or ~/.cache."""
-    if own := os.environ.get("GOSSAMER_CACHE"):
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "gossamer"
 
 
 def fetch(item: Packaged) -> Path:

@@ -32,7 +32,7 @@ def write_plain(
         if matrix.name in supports:  # raises where the support would drop weights
             pack_matrix(matrix, supports[matrix.name], "dense", facts.dtype)
     state = dense_state(model, facts.dtype)
-    with quiet(folder):
+    with quiet():
         model.save_pretrained(folder, state_dict=dict(state))  # type: ignore[operator]
     if facts.tokenizer is not None:
         facts.tokenizer.save_pretrained(folder)

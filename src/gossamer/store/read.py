@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from gossamer.core import StoreError, SupportError
 from gossamer.layout import LAYOUTS, Packed, check_packed
+from gossamer.models.meta import model_class, read_config
 from gossamer.store.atomic import interrupted
 from gossamer.store.digest import check_file, check_size
 from gossamer.store.fill import fill
 from gossamer.store.manifest import NAME, Manifest, read_manifest
 from gossamer.store.safetensor import read_file
-from gossamer.store.skeleton import model_type, quiet, read_config, skeleton
+from gossamer.store.skeleton import quiet, skeleton
 
 
 def load(
@@ -63,11 +64,11 @@ def load(
     return model.eval()
 
 
-def load_plain(folder: Path, model_class: str | None = None) -> nn.Module:
+def load_plain(folder: Path, name: str | None = None) -> nn.Module:
     """The model of a plain Hugging Face folder, through transformers."""
-    cls = model_type(folder, read_config(folder), model_class)
+    cls = model_class(read_config(folder), name)
     try:
-        with quiet(folder):
+        with quiet():
             model: nn.Module = cls.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise StoreError(f"transformers cannot load {folder}: {error}") from error
