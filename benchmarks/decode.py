@@ -11,6 +11,7 @@ gossamer        packed layers inside transformers, eager and compiled, and the D
 
 Ours keeps activations in float32 and runs the head through the dense bfloat16 product in every
 packed way. Weights are pruned by magnitude, which is enough for speed and useless for quality.
+With --random the model has SmolLM2's shapes and random weights, for machines without the model.
 """
 
 from __future__ import annotations
@@ -80,9 +81,26 @@ def weight_bytes(model: nn.Module) -> int:
     return sum(t.nbytes for t in own.values())
 
 
-def packed_model(density: float, layout: str) -> nn.Module:
-    """SmolLM2 with every matrix of its blocks packed in bfloat16, and its head dense."""
-    model = load("smollm2").model
+def real_model(dtype: torch.dtype) -> nn.Module:
+    """SmolLM2-135M as packaged."""
+    return load("smollm2", dtype).model
+
+
+def random_model(dtype: torch.dtype) -> nn.Module:
+    """SmolLM2-135M's shapes with random weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
+        num_attention_heads=9, num_key_value_heads=3, tie_word_embeddings=True,
+        max_position_embeddings=8192,
+    )
+    return LlamaForCausalLM(config).to(dtype).eval()
+
+
+def packed_model(model: nn.Module, density: float, layout: str) -> nn.Module:
+    """The model with every matrix of its blocks packed in bfloat16, and its head dense."""
     edits = []
     for site in sites(model):
         support = select(site.view().abs(), rows(), Keep.fraction(density))
@@ -96,14 +114,16 @@ def packed_model(density: float, layout: str) -> nn.Module:
     return model
 
 
-def build_ways(density: float, wanted: list[str]) -> dict[str, Way]:
-    """The ways asked for, by name; ways of one kind share a model."""
+def build_ways(
+    fresh: Callable[[torch.dtype], nn.Module], density: float, wanted: list[str]
+) -> dict[str, Way]:
+    """The ways asked for, by name, of the model that ``fresh`` makes; ways of one kind share it."""
     builders: dict[str, Callable[[], nn.Module]] = {
-        "transformers float32": lambda: load("smollm2", torch.float32).model,
-        "transformers bfloat16": lambda: load("smollm2", torch.bfloat16).model,
-        "gossamer float32": lambda: load("smollm2", torch.float32).model,
-        "gossamer dense": lambda: packed_model(1.0, "dense"),
-        "gossamer bitmask": lambda: packed_model(density, "bitmask"),
+        "transformers float32": lambda: fresh(torch.float32),
+        "transformers bfloat16": lambda: fresh(torch.bfloat16),
+        "gossamer float32": lambda: fresh(torch.float32),
+        "gossamer dense": lambda: packed_model(fresh(torch.float32), 1.0, "dense"),
+        "gossamer bitmask": lambda: packed_model(fresh(torch.float32), density, "bitmask"),
     }
     ways: dict[str, Way] = {}
     models: dict[str, nn.Module] = {}
@@ -230,17 +250,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--profile", action="store_true", help="add the costliest operators")
+    parser.add_argument("--random", action="store_true", help="random weights")
     parser.add_argument("--ways", nargs="*", default=WAYS, choices=WAYS)
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    tokenizer = load("smollm2").tokenizer
-    prompt = windows(read_text("embedded:evaluation"), tokenizer, PROMPT, 1)
+    if args.random:
+        fresh = random_model
+        prompt = torch.arange(1, PROMPT + 1)[None]
+    else:
+        fresh = real_model
+        prompt = windows(read_text("embedded:evaluation"), load("smollm2").tokenizer, PROMPT, 1)
     with torch.inference_mode():
-        ways = build_ways(args.density, args.ways)
+        ways = build_ways(fresh, args.density, args.ways)
         seen = measure(ways, prompt, args.tokens, args.rounds)
         result = {
             "benchmark": "decode", "environment": environment(), "model": "smollm2",
+            "weights": "random" if args.random else "real",
             "batch": 1, "prompt": PROMPT, "cache": CACHE, "steps": args.tokens,
             "density": args.density, "isa": native.isa(),
             "read_gigabytes_per_second": read_bandwidth(torch.get_num_threads()),
