@@ -66,7 +66,8 @@ def macs_per_token(model: nn.Module) -> Macs:
 
     Of stacked experts only the share that the router chooses is counted. Products between
     activations (attention scores) depend on the context's length and are left out, as are
-    convolutions; double the figures for floating-point operations.
+    convolutions; `operations` counts those as well. Double the figures for floating-point
+    operations.
 
     >>> layer = nn.Linear(8, 4)
     >>> _ = nn.init.zeros_(layer.weight[:2])
