@@ -10,18 +10,15 @@ from torch import Tensor
 
 from gossamer.core import Keep, Support, nm, rows, select
 from gossamer.layout import LAYOUTS, Packed, pack, unpack
+from gossamer.ops.linear.form import parts_of
 from gossamer.ops.linear.op import packed_linear
 from gossamer.testing import check_op
 
 
-def truth(x: Tensor, values: Tensor, index: Tensor | None, starts: Tensor | None,
-          bias: Tensor | None, layout: str, shape: list[int]) -> Tensor:
+def truth(x: Tensor, values: Tensor, others: list[Tensor], bias: Tensor | None, layout: str,
+          shape: list[int]) -> Tensor:
     """The dense product with the matrix that these parts mean."""
-    parts = {"values": values}
-    if index is not None:
-        parts[LAYOUTS[layout].parts[1]] = index
-    if layout == "csr" and starts is not None:
-        parts["row_counts"] = starts.diff().to(torch.int32)
+    parts = dict(zip(LAYOUTS[layout].parts, (values, *others)))
     y = x @ unpack(Packed(layout, (shape[0], shape[1]), parts)).t()
     return y if bias is None else y + bias
 
@@ -38,12 +35,11 @@ def cases(layout: str, dtype: torch.dtype = torch.float32) -> list[tuple[Any, ..
             if LAYOUTS[layout].nbytes(support, 4) is None:
                 continue
             packed = pack(noise, support, layout, dtype)
-            names = LAYOUTS[layout].parts
-            index = packed.parts[names[1]] if len(names) > 1 else None
             x = torch.randn(batch, wide, dtype=dtype).requires_grad_()
             bias = torch.randn(high, dtype=dtype).requires_grad_() if batch != 3 else None
             values = packed.values.clone().requires_grad_()
-            found.append((x, values, index, packed.starts, bias, layout, [high, wide]))
+            others = list(parts_of(packed)[1:])
+            found.append((x, values, others, bias, layout, [high, wide]))
     return found
 
 

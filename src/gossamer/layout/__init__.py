@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 import torch
 from torch import Tensor
 
 from gossamer.core import ConfigError, PatternError, Support, SupportError, UnsupportedError
 from gossamer.core.errors import unknown
+from gossamer.core.registry import Registration, Registry
 from gossamer.layout.bitmask import BITMASK
 from gossamer.layout.condensed import CONDENSED
 from gossamer.layout.csr import CSR
@@ -19,13 +17,32 @@ from gossamer.layout.packed import Layout, Packed
 
 __all__ = [
     "LAYOUTS", "Layout", "Packed", "check_packed", "layout_of", "pack", "packed_bytes",
-    "support_of", "unpack",
+    "register", "support_of", "unpack",
 ]
 
 # The order decides ties of "auto": the one that is quicker to read stands first.
-LAYOUTS: Mapping[str, Layout] = MappingProxyType(
-    {layout.name: layout for layout in (DENSE, NM, CONDENSED, BITMASK, CSR)}
-)
+LAYOUTS: Registry[Layout] = Registry("layout", (DENSE, NM, CONDENSED, BITMASK, CSR))
+
+
+def register(layout: Layout) -> Registration:
+    """Add a layout, for good or inside ``with``; `pack`, `linear` and `store` then know it.
+
+    "auto" considers it after those of the house. Products run through its ``unpack`` until a
+    kernel is added with `gossamer.ops.linear.register`.
+
+    Raises:
+        ConfigError: the name is taken, or "auto".
+
+    >>> import dataclasses
+    >>> with register(dataclasses.replace(LAYOUTS["csr"], name="mine")):
+    ...     "mine" in LAYOUTS
+    True
+    >>> "mine" in LAYOUTS
+    False
+    """
+    if layout.name == "auto":
+        raise ConfigError('No layout can be called "auto": pack takes that as a choice of its own.')
+    return LAYOUTS.register(layout)
 
 
 def layout_of(name: str) -> Layout:

@@ -54,4 +54,4 @@ def _check(packed: Packed) -> None:
         )
 
 
-BITMASK = Layout("bitmask", ("values", "bits"), _pack, _unpack, _support, _nbytes, _starts, _check)
+BITMASK = Layout("bitmask", ("values", "bits"), _pack, _unpack, _support, _nbytes, _check, _starts)

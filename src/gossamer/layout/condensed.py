@@ -16,7 +16,6 @@ from gossamer.layout.packed import (
     check_columns,
     column_dtype,
     expect,
-    no_starts,
 )
 
 
@@ -67,5 +66,5 @@ def _check(packed: Packed) -> None:
 
 
 CONDENSED = Layout(
-    "condensed", ("values", "columns"), _pack, _unpack, _support, _nbytes, no_starts, _check
+    "condensed", ("values", "columns"), _pack, _unpack, _support, _nbytes, _check
 )

@@ -72,5 +72,5 @@ def _check(packed: Packed) -> None:
 
 
 CSR = Layout(
-    "csr", ("values", "columns", "row_counts"), _pack, _unpack, _support, _nbytes, _starts, _check
+    "csr", ("values", "columns", "row_counts"), _pack, _unpack, _support, _nbytes, _check, _starts
 )

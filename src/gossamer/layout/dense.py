@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from gossamer.core import Support
-from gossamer.layout.packed import Layout, Packed, expect, no_starts
+from gossamer.layout.packed import Layout, Packed, expect
 
 
 def _pack(weight: Tensor, support: Support) -> dict[str, Tensor]:
@@ -28,4 +28,4 @@ def _check(packed: Packed) -> None:
     expect(packed, "values", None, packed.shape)
 
 
-DENSE = Layout("dense", ("values",), _pack, _unpack, _support, _nbytes, no_starts, _check)
+DENSE = Layout("dense", ("values",), _pack, _unpack, _support, _nbytes, _check)

@@ -15,7 +15,7 @@ from torch import Tensor
 from gossamer.core import PatternError, Support, SupportError
 from gossamer.core import nm as nm_pattern
 from gossamer.core.bits import pack_bits, row_bytes, unpack_bits
-from gossamer.layout.packed import Layout, Packed, expect, no_starts
+from gossamer.layout.packed import Layout, Packed, expect
 
 _RUNS = (4, 8, 16, 32, 2)
 
@@ -129,4 +129,4 @@ def _check(packed: Packed) -> None:
         raise SupportError(f"An nm matrix of {cols} columns names a column beyond it.")
 
 
-NM = Layout("nm", ("values", "index"), _pack, _unpack, _support, _nbytes, no_starts, _check)
+NM = Layout("nm", ("values", "index"), _pack, _unpack, _support, _nbytes, _check)

@@ -56,11 +56,20 @@ class Packed:
     def starts(self) -> Tensor | None:
         """int64 ``[rows + 1]``: where each row's values begin; None where rows are equally long.
 
-        Derived from the parts at first use and never stored.
+        In a layout of blocks it is where each row of blocks begins, among the blocks. Derived
+        from the parts at first use and never stored.
         """
         from gossamer.layout import layout_of  # the registry imports this file
 
         return layout_of(self.layout).starts(self)
+
+    @cached_property
+    def operands(self) -> tuple[Tensor, ...]:
+        """What kernels take: the parts in the layout's order, then the starts where it has them."""
+        from gossamer.layout import layout_of  # as above
+
+        stored = tuple(self.parts[name] for name in layout_of(self.layout).parts)
+        return stored if self.starts is None else (*stored, self.starts)
 
     def validate(self) -> None:
         """Raise SupportError where the parts contradict the shape or one another.
@@ -88,8 +97,8 @@ class Layout:
         unpack: ``packed -> weight``, exact.
         support: ``packed -> Support``.
         nbytes: ``(support, bytes a value) -> bytes`` of the parts, None where it cannot hold it.
-        starts: ``packed -> int64 [rows + 1]`` or None.
         check: raises SupportError where parts and shape contradict one another.
+        starts: ``packed -> int64 [rows + 1]`` or None; see `Packed.starts`.
     """
 
     name: str
@@ -98,12 +107,8 @@ class Layout:
     unpack: Callable[[Packed], Tensor]
     support: Callable[[Packed], Support]
     nbytes: Callable[[Support, int], int | None]
-    starts: Callable[[Packed], Tensor | None]
     check: Callable[[Packed], None]
-
-
-def no_starts(packed: Packed) -> None:
-    """None: every row of the layout has the same number of values."""
+    starts: Callable[[Packed], Tensor | None] = lambda packed: None
 
 
 def row_starts(counts: Tensor) -> Tensor:

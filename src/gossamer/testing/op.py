@@ -65,6 +65,8 @@ def _sizes(case: Case) -> str:
 def _map(case: Case, change: Callable[[Tensor], Tensor]) -> Case:
     """Copies of the arguments; float tensors changed, gradients wanted where they were."""
     def one(value: Any) -> Any:
+        if isinstance(value, list):
+            return [one(item) for item in value]
         if not isinstance(value, Tensor):
             return value
         copy = value.detach().clone()

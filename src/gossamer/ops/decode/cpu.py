@@ -10,7 +10,7 @@ from torch import Tensor
 from gossamer import native
 from gossamer.core import UnsupportedError
 from gossamer.ops.decode.plan import Plan, Product
-from gossamer.ops.linear.cpu import matrix_arguments
+from gossamer.ops.linear.cpu import LAYOUTS, matrix_arguments
 from gossamer.ops.linear.form import form_of, parts_of
 
 _ACTIVATIONS = ("silu", "gelu_pytorch_tanh")
@@ -23,6 +23,8 @@ def refusal(plan: Plan) -> str | None:
     for packed in plan.matrices():
         if packed.device.type != "cpu":
             return f"the compiled kernels run on the cpu, not on {packed.device}"
+        if packed.layout not in LAYOUTS:
+            return f"the compiled stack does not read layout {packed.layout}"
         if packed.dtype not in (torch.float32, torch.bfloat16):
             return f"the compiled kernels take float32 and bfloat16, not {packed.dtype}"
     return None

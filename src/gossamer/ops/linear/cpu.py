@@ -12,7 +12,12 @@ from gossamer.core import UnsupportedError
 from gossamer.ops.linear.form import Form, Parts
 from gossamer.ops.linear.reference import result_dtype
 
-_CODES = {"dense": 0, "bitmask": 1, "nm": 2, "csr": 3, "condensed": 4}
+# Of each layout: its code, and the places of its index and its row starts among the parts.
+_PLACES = {
+    "dense": (0, None, None), "bitmask": (1, 1, 2), "nm": (2, 1, None), "csr": (3, 1, 3),
+    "condensed": (4, 1, None),
+}
+LAYOUTS = tuple(_PLACES)
 _FLOAT, _HALF = torch.float32, torch.bfloat16
 
 # Past this many inputs an expanded matrix and torch's own product are quicker.
@@ -24,7 +29,7 @@ _BLOCK = 1 << 20
 
 def refusal(x: Tensor, parts: Parts, form: Form) -> str | None:
     """Why no compiled kernel covers this input, None where one does; by metadata alone."""
-    values, index, starts = parts
+    values = parts[0]
     if native.core is None:
         return "the compiled kernels are not installed"
     if not (x.is_cpu and values.is_cpu):
@@ -36,13 +41,28 @@ def refusal(x: Tensor, parts: Parts, form: Form) -> str | None:
         return f"the compiled kernels take float32 and bfloat16, not {taken} by {stored}"
     if form.layout == "dense" and stored is _FLOAT:
         return "torch's own product of float32 is the quickest known"
-    if (
-        not values.is_contiguous()
-        or (index is not None and not index.is_contiguous())
-        or (starts is not None and not starts.is_contiguous())
-    ):
-        return "a part is not contiguous"
+    for part in parts:
+        if not part.is_contiguous():
+            return "a part is not contiguous"
     return None
+
+
+def account(x: Tensor, form: Form) -> str:
+    """Which of the two ways `product` goes, and why."""
+    batch = x.numel() // max(1, form.cols)
+    if batch <= MOST_INPUTS:
+        return f"{native.isa()} kernel for {form.layout}: {batch} inputs are at most {MOST_INPUTS}"
+    return (
+        f"{native.isa()} expansion of {form.layout}, then torch's dense product: {batch} inputs "
+        f"are over {MOST_INPUTS}, where that is quicker"
+    )
+
+
+def product(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
+    """``y = x W^T + b`` for x ``[..., cols]``."""
+    if x.numel() <= MOST_INPUTS * form.cols:
+        return multiply(x, parts, bias, form)
+    return multiply_expanded(x, parts, bias, form)
 
 
 def _core() -> ModuleType:
@@ -52,31 +72,25 @@ def _core() -> ModuleType:
     return native.core
 
 
-def _addresses(parts: Parts) -> tuple[int, int, int]:
-    values, index, starts = parts
-    return (
-        values.data_ptr(),
-        0 if index is None else index.data_ptr(),
-        0 if starts is None else starts.data_ptr(),
-    )
-
-
-def _is_wide(index: Tensor | None) -> bool:
-    return index is not None and index.dtype is torch.int32
-
-
 def matrix_arguments(
     parts: Parts, form: Form
 ) -> tuple[int, tuple[int, ...], tuple[int, int, int], bool, bool]:
     """What kernels that take a matrix are called with first."""
-    half = parts[0].dtype is _HALF
-    return _CODES[form.layout], form.sizes, _addresses(parts), half, _is_wide(parts[1])
+    code, place, last = _PLACES[form.layout]
+    values = parts[0]
+    index = None if place is None else parts[place]
+    addresses = (
+        values.data_ptr(), 0 if index is None else index.data_ptr(),
+        0 if last is None else parts[last].data_ptr(),
+    )
+    wide = index is not None and index.dtype is torch.int32
+    return code, form.sizes, addresses, values.dtype is _HALF, wide
 
 
 def multiply(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
     """``y = x W^T + b`` for x ``[..., cols]`` of at most MOST_INPUTS inputs."""
-    values = parts[0]
-    x_half, half = x.dtype is _HALF, values.dtype is _HALF
+    code, sizes, addresses, half, wide = matrix_arguments(parts, form)
+    x_half = x.dtype is _HALF
     shape = (*x.shape[:-1], form.rows)
     y = x.new_empty(shape) if half or not x_half else x.new_empty(shape, dtype=_FLOAT)
     if y.numel() == 0:
@@ -86,8 +100,7 @@ def multiply(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor
     if bias is not None and (bias.dtype not in (_FLOAT, _HALF) or not bias.is_contiguous()):
         bias = bias.float().contiguous()
     _core().linear(
-        _CODES[form.layout], form.sizes, _addresses(parts), half, _is_wide(parts[1]),
-        x.data_ptr(), x_half, y.numel() // form.rows,
+        code, sizes, addresses, half, wide, x.data_ptr(), x_half, y.numel() // form.rows,
         0 if bias is None else bias.data_ptr(), bias is not None and bias.dtype is _HALF,
         y.data_ptr(), x_half and half, torch.get_num_threads(),
     )
@@ -101,8 +114,7 @@ def expand_rows(parts: Parts, form: Form, first: int, out: Tensor) -> None:
     """
     if out.numel():
         _core().expand(
-            _CODES[form.layout], form.sizes, _addresses(parts), parts[0].dtype is _HALF,
-            _is_wide(parts[1]), first, out.shape[0], out.data_ptr(), out.dtype is _HALF,
+            *matrix_arguments(parts, form), first, out.shape[0], out.data_ptr(), out.dtype is _HALF,
             torch.get_num_threads(),
         )
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gossamer import native
 from gossamer.core import UnsupportedError
 from gossamer.layout import Packed
 from gossamer.ops.linear.form import Form, Parts, form_of, parts_of
-from gossamer.ops.linear.op import compute, packed_linear, plan
+from gossamer.ops.linear.kernels import KERNELS, REFERENCE
+from gossamer.ops.linear.op import packed_linear
 
 
 def linear(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
@@ -49,25 +49,24 @@ not torch.float64 by torch.float32'
     """
     form = form_of(packed.values, packed.layout, packed.shape)
     _check(x, packed.values, None, form)
-    kind, why = plan(x, parts_of(packed), form)
-    names = {
-        "kernel": f"{native.isa()} kernel for {packed.layout}",
-        "expand": f"{native.isa()} expansion of {packed.layout}, then torch's dense product",
-        "reference": "reference (unpack, then a dense product)",
-    }
-    return f"{names[kind]}: {why}"
+    kernel, why = KERNELS.plan(x, parts_of(packed), form)
+    if kernel is None:
+        return f"{REFERENCE}: {why}"
+    if kernel.account is not None:
+        return kernel.account(x, form)
+    return f"{kernel.name} for {packed.layout}: {why or 'it covers this input'}"
 
 
 def run(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
     """`linear` on parts that were checked before."""
-    values, index, starts = parts
+    values = parts[0]
     _check(x, values, bias, form)
     if _torch_watches(x, values, bias):
         y: Tensor = packed_linear(
-            x, values, index, starts, bias, form.layout, [form.rows, form.cols]
+            x, values, list(parts[1:]), bias, form.layout, [form.rows, form.cols]
         )
         return y
-    return compute(x, parts, bias, form)
+    return KERNELS.compute(x, parts, bias, form)
 
 
 def _torch_watches(x: Tensor, values: Tensor, bias: Tensor | None) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gossamer.core import Support
-from gossamer.layout import Packed, check_packed, pack
-from gossamer.ops.linear.form import INDEX, form_of
+from gossamer.layout import Packed, check_packed, layout_of, pack
+from gossamer.ops.linear.form import form_of
 from gossamer.ops.linear.function import run
 
 
@@ -35,13 +35,14 @@ class PackedLinear(nn.Module):
         check_packed(packed)
         self.layout = packed.layout
         self.out_features, self.in_features = packed.shape
-        for name, part in packed.parts.items():
-            self.register_buffer(name, part)
+        self._names = layout_of(packed.layout).parts
+        for name in self._names:
+            self.register_buffer(name, packed.parts[name])
         self.register_buffer("starts", packed.starts, persistent=False)
         frozen = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
         self.register_parameter("bias", frozen)
-        self._names = tuple(packed.parts)
-        self._index = INDEX[packed.layout]
+        starts = () if packed.starts is None else ("starts",)
+        self._arguments = (*self._names, *starts)
         self._form = form_of(packed.values, packed.layout, packed.shape)
 
     @classmethod
@@ -65,9 +66,9 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``y = x W^T + b`` for x ``[..., cols]``."""
-        buffers = self._buffers  # attribute access on a Module costs a microsecond
-        index = buffers[self._index] if self._index is not None else None
-        parts = (cast("Tensor", buffers["values"]), index, buffers["starts"])
+        # Attribute access on a Module costs a microsecond, so the buffers are read from their dict.
+        buffers: Any = self._buffers
+        parts = tuple([buffers[name] for name in self._arguments])
         return run(x, parts, self._parameters["bias"], self._form)
 
     def extra_repr(self) -> str:

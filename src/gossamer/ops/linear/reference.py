@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gossamer.layout import Packed, support_of, unpack
+from gossamer.core import Support
+from gossamer.layout import Packed, layout_of, support_of, unpack
 
 
 def result_dtype(x: Tensor, values: Tensor) -> torch.dtype:
@@ -28,5 +29,5 @@ def grad_x(grad: Tensor, packed: Packed) -> Tensor:
 def grad_values(grad: Tensor, x: Tensor, packed: Packed) -> Tensor:
     """``dL/dvalues``: the entries of ``grad^T x`` at the kept places, shaped as the values."""
     full = grad.flatten(0, -2).t() @ x.to(grad.dtype).flatten(0, -2)  # [rows, cols]
-    kept = full if packed.layout == "dense" else full[support_of(packed).mask()]
-    return kept.reshape(packed.values.shape).to(packed.dtype)
+    support = Support.full(*packed.shape) if packed.layout == "dense" else support_of(packed)
+    return layout_of(packed.layout).pack(full.to(packed.dtype), support)["values"]
