@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.core import Site, SupportError, UnsupportedError, blocks, sites
+from gossamer.core.sites import packed_layers
+from gossamer.ops import PackedLinear
 
 
 class Block(nn.Module):
@@ -135,6 +137,35 @@ def test_write_keeps_dtype_and_never_broadcasts() -> None:
     for shape in ((3, 4), (1, 4), (2, 1)):
         with pytest.raises(SupportError, match=r"weight has shape \(2, 4\)"):
             site.write(torch.zeros(shape))
+
+
+def packed_model(*layers: str) -> Model:
+    """The model with an untied head and some of its layers packed."""
+    model = Model()
+    model.head = nn.Linear(8, 11)
+    for name in layers:
+        layer = model.get_submodule(name)
+        block, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(block), leaf, PackedLinear.from_linear(
+            layer.weight.detach(), layer.bias, layout="bitmask"))
+    return model
+
+
+def test_a_packed_model_says_so_and_its_head_is_no_site() -> None:
+    model = packed_model("layers.0.up", "layers.0.down", "layers.1.up", "layers.1.down")
+    assert [path for path, _ in blocks(model)] == ["layers.0", "layers.1"]
+    with pytest.raises(UnsupportedError, match=(
+            r"Model holds packed layers \(layers\.0\.up and 3 more\), .* --layout dense")):
+        sites(model)
+    with pytest.raises(UnsupportedError, match=r"packed layers \(0\)"):
+        sites(nn.Sequential(PackedLinear.from_linear(torch.eye(4))))
+
+
+def test_beside_packed_layers_the_dense_ones_are_sites() -> None:
+    model = packed_model("layers.0.up", "layers.0.down", "layers.1.down")
+    assert packed_layers(model) == ["layers.0.up", "layers.0.down", "layers.1.down"]
+    assert names(model) == ["layers.1.up.weight"]
+    assert packed_layers(Model()) == []
 
 
 def test_bad_models_are_named() -> None:

@@ -19,6 +19,8 @@ from gossamer.core import (
     nm,
     sites,
 )
+from gossamer.edit import Swap, apply
+from gossamer.ops import PackedLinear
 from gossamer.prune import DSnoT, Magnitude, SparseGPT, SparseLLM, TenLessons, Wanda
 from gossamer.testing import check_transform
 from tests.zoo import ZOO, inputs
@@ -173,6 +175,19 @@ def test_bad_input_is_one_sentence(call: Any, error: type[GossamerError], match:
     with pytest.raises(error, match=match) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("packed", ["all", "one"])
+def test_packed_layers_are_refused_and_nothing_is_changed(packed: str) -> None:
+    model = ZOO["llama"]()
+    found = sites(model)
+    chosen = found if packed == "all" else found[-1:]
+    apply(model, [Swap(s, PackedLinear.from_linear(s.view())) for s in chosen]).bake()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(UnsupportedError, match="LlamaForCausalLM holds packed layers"):
+        Magnitude(density=0.5).run(model)
+    assert all(torch.equal(before[name], now) for name, now in model.state_dict().items())
+    assert len(TenLessons().run(model).sites) == len(found)
 
 
 def test_ten_lessons_is_strict_on_request() -> None:

@@ -62,14 +62,16 @@ def sites(model: nn.Module, match: str | None = None) -> list[Site]:
     Inside the repeated blocks (see `blocks`) these are Linear layers, transformers' Conv1D and
     stacked experts (3-D parameters); embeddings, heads, norms and routers are outside or of
     another type. A model without repeated blocks gives all of its Linear layers. A parameter
-    that is shared by several modules, or with an embedding, is listed once or not at all.
+    that is shared by several modules, or with an embedding, is listed once or not at all. A
+    packed layer has no dense weight to view or to write, so it is no site; see `packed_layers`.
 
     Args:
         model: any module.
         match: a shell pattern that the site's name must match, such as ``*mlp*``.
 
     Raises:
-        UnsupportedError: nothing prunable is found, or a weight that is found is quantised.
+        UnsupportedError: nothing prunable is found, all of it is packed, or a weight that is
+            found is quantised.
 
     >>> [s.name for s in sites(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)))]
     ['0.weight', '2.weight']
@@ -86,6 +88,8 @@ def sites(model: nn.Module, match: str | None = None) -> list[Site]:
                     seen.add((place, site.index))
                     found.append(site)
     kept = [s for s in found if match is None or fnmatch.fnmatch(s.name, match)]
+    if not found and (packed := packed_layers(model)):
+        raise already_packed(model, packed)
     if not kept:
         detail = f" that matches {match!r}" if found else ""
         raise UnsupportedError(
@@ -100,6 +104,25 @@ def sites(model: nn.Module, match: str | None = None) -> list[Site]:
                 "the model without quantisation."
             )
     return kept
+
+
+def packed_layers(model: nn.Module) -> list[str]:
+    """Paths of the packed layers in the repeated blocks, in the order of the model's modules."""
+    return [
+        ".".join(part for part in (path, name) if part)
+        for path, block in blocks(model) for name, module in block.named_modules()
+        if _is_packed(module)
+    ]
+
+
+def already_packed(model: nn.Module, packed: list[str]) -> UnsupportedError:
+    """The error for a model whose layers of these paths are packed and so cannot be pruned."""
+    more = f" and {len(packed) - 1} more" if len(packed) > 1 else ""
+    return UnsupportedError(
+        f"{type(model).__name__} holds packed layers ({packed[0] or 'itself'}{more}), which cannot "
+        "be pruned: prune the dense model, or write an unpacked copy of a saved folder with "
+        "`gossamer pack FOLDER OUT --layout dense`."
+    )
 
 
 def storage(weight: Tensor) -> tuple[int, int]:
@@ -120,7 +143,7 @@ def blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
         for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) > 0
         and len({type(child) for child in module}) == 1
-        and any(_sites_of("", inner) for inner in module.modules())
+        and any(_is_packed(inner) or _sites_of("", inner) for inner in module.modules())
     ]
     if not lists:
         return [("", model)]
@@ -129,7 +152,14 @@ def blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _size(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+    packed = (inner for inner in module.modules() if _is_packed(inner))
+    return sum(parameter.numel() for parameter in module.parameters()) + sum(
+        part.numel() for inner in packed for part in inner.buffers(recurse=False))
+
+
+def _is_packed(module: nn.Module) -> bool:
+    """True for a layer that gives its weight as ``packed``, as those of `gossamer.ops` do."""
+    return hasattr(type(module), "packed")
 
 
 def _sites_of(path: str, module: nn.Module) -> list[Site]:

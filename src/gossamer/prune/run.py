@@ -16,7 +16,7 @@ from gossamer.core.allocation import SiteSummary, allocate, outlier_ratio
 from gossamer.core.errors import ConfigError, DataError
 from gossamer.core.keep import Keep
 from gossamer.core.pattern import Pattern
-from gossamer.core.sites import Site, blocks, sites
+from gossamer.core.sites import Site, already_packed, blocks, packed_layers, sites
 from gossamer.core.sketch import Sketch
 from gossamer.observe import (
     InMemory,
@@ -105,9 +105,12 @@ def run(system: Any, recipe: Recipe, model: nn.Module | Source, data: Data,
         PatternError: a site's width does not fit the pattern (the site is named).
         DataError: empty or non-finite calibration, weights or activations (the site is named).
         ConfigError: a contradiction in the configuration.
+        UnsupportedError: nothing to prune, or layers that are packed.
     """
     where = where or Where()
     source = as_source(model)
+    if packed := packed_layers(source.model):
+        raise already_packed(source.model, packed)
     found = sites(source.model, recipe.match)
     for site in found:
         recipe.pattern.fits(*site.shape, site.name)

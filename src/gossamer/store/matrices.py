@@ -56,11 +56,6 @@ def matrices(model: nn.Module) -> list[Matrix]:
         and (name := f"{path}.weight" if path else "weight") not in tied
     }
     dense = {site.name: site for site in _dense_sites(model, bool(found))}
-    if found:
-        # Without its Linear layers a stack of blocks no longer counts as one, so heads and
-        # poolers would look prunable: only what stands beside packed matrices is.
-        stacks = {_stack(name) for name in found}
-        dense = {name: site for name, site in dense.items() if _stack(name) in stacks}
     everything = [
         Matrix(name, "linear", name, weight) for name, weight in found.items()
     ] + [
@@ -105,13 +100,6 @@ def packed_parts(model: nn.Module) -> dict[str, str]:
         if isinstance(module, PackedLinear)
         for part in module.packed.parts
     }
-
-
-def _stack(name: str) -> str:
-    """The path up to the first number in it: the list that the site's block belongs to."""
-    parts = name.split(".")
-    numbers = [i for i, part in enumerate(parts) if part.isdigit()]
-    return ".".join(parts[: numbers[0]]) if numbers else ""
 
 
 def tied_names(model: nn.Module) -> dict[str, str]:
