@@ -17,6 +17,7 @@ from gossamer.core.errors import ConfigError, GossamerError, unknown
 COMMANDS = MappingProxyType({
     "frontier": ("frontier", "run", "which sparsity buys what on this model, on this machine"),
     "prune": ("prune", "run", "prune a model with one system and save it packed"),
+    "predict": ("predict", "run", "what a model would cost on a device, dense and sparse"),
     "inspect": ("folders", "run_inspect", "bits a weight, patterns and lints of a saved model"),
     "pack": ("folders", "run_pack", "save a model folder again in another layout"),
     "systems": ("systems", "run_systems", "list the systems: what each keeps, and its paper"),

@@ -91,13 +91,13 @@ class Work:
         name: of the model.
         ops: the operations.
         parameters: all parameters of the model, shared ones once.
-        tokens: positions in a sample; 1 for an image.
+        tokens: that a pass over a sample takes in; 0 where the inputs are no tokens.
     """
 
     name: str
     ops: tuple[Op, ...]
     parameters: int
-    tokens: int = 1
+    tokens: int = 0
 
     def macs(self, *kinds: Kind) -> int:
         """Multiply-accumulates of a sample, of all kinds or of those given."""
@@ -141,7 +141,7 @@ def operations(
             f"{type(model).__name__} cannot be run on shapes alone ({first}); pass inputs that fit "
             "it, or a list of operations."
         ) from error
-    tokens = length if _is_language(ghost) and inputs is None else 1
+    tokens = length if _is_language(ghost) and inputs is None else 0
     parameters = sum(p.numel() for p in model.parameters()) + sum(
         m.in_features * m.out_features for m in model.modules() if isinstance(m, PackedLinear))
     return Work(type(model).__name__, tuple(counter.ops), parameters, tokens)

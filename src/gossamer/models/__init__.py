@@ -8,5 +8,6 @@
 
 from gossamer.models.checkpoint import Checkpoint
 from gossamer.models.load import Loaded, load, load_tokenizer
+from gossamer.models.outline import outline
 
-__all__ = ["Checkpoint", "Loaded", "load", "load_tokenizer"]
+__all__ = ["Checkpoint", "Loaded", "load", "load_tokenizer", "outline"]

@@ -70,9 +70,17 @@ def load(name: str | Path, dtype: torch.dtype = torch.float32) -> Loaded:
         return _from_gguf(path, dtype, path.stem, str(path))
     if path.is_dir():
         return _from_folder(path, dtype, path.resolve().name, str(path))
+    check_hub_name(name)
+    return _from_folder(_download(text), dtype, text, f"hub:{text}")
+
+
+def check_hub_name(name: str | Path) -> None:
+    """Raise where a name that is no file or folder cannot be meant as the id of a hub's model."""
+    text = str(name)
     if isinstance(name, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
         raise StoreError(f"There is no file or folder {text}.")
-    return _from_folder(_download(text), dtype, text, f"hub:{text}")
+    if "/" not in text and difflib.get_close_matches(text, PACKAGED, n=1, cutoff=0.6):
+        raise ConfigError(unknown("model", text, PACKAGED))
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase | None:
@@ -130,8 +138,6 @@ def _pretrained(folder: Path, dtype: torch.dtype) -> nn.Module:
 def _download(name: str) -> Path:
     """The local copy of a model on the hub."""
     from huggingface_hub import snapshot_download
-    if "/" not in name and difflib.get_close_matches(name, PACKAGED, n=1, cutoff=0.6):
-        raise ConfigError(unknown("model", name, PACKAGED))
     try:
         folder = snapshot_download(
             name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"],
