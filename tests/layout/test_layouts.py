@@ -21,6 +21,7 @@ from gossamer.core import (
     rows,
     select,
 )
+from gossamer.core.bits import pack_bits
 from gossamer.layout import LAYOUTS, Packed, pack, packed_bytes, support_of, unpack
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
@@ -62,6 +63,35 @@ def test_constant_fan_in_survives_in_condensed(case: tuple[Tensor, Support], kep
     assert same(unpack(packed), support.apply(weight))
     assert support_of(packed) == support
     assert packed.nbytes == packed_bytes("condensed", support, weight.dtype)
+
+
+def nm_parts_by_sorting(weight: Tensor, mask: Tensor, n: int, m: int) -> dict[str, Tensor]:
+    """What nm stores: kept places of each group ascending, filled up with its lowest free ones."""
+    grouped = mask.view(len(mask), -1, m)
+    order = (~grouped).to(torch.uint8).sort(dim=-1, stable=True).indices
+    places = order[..., :n].sort(-1).values
+    held = torch.where(mask, weight, weight.new_zeros(())).view(grouped.shape)
+    bits = (places.unsqueeze(-1) >> torch.arange((m - 1).bit_length())) & 1
+    return {"values": held.gather(-1, places), "index": pack_bits(bits.flatten(1).bool())}
+
+
+@given(st.integers(1, 6), st.integers(1, 5), st.sampled_from([1, 2, 3, 4, 5, 8, 16, 32, 300]),
+       st.data())
+@settings(max_examples=200, deadline=None)
+def test_nm_stores_what_sorting_the_places_gives(
+    height: int, groups: int, m: int, data: st.DataObject
+) -> None:
+    n = data.draw(st.integers(1, m))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 1 << 30)))
+    chosen = select(torch.rand(height, groups * m, generator=generator), nm(n, m))
+    share = data.draw(st.sampled_from([0.0, 0.5, 1.0]))  # of the groups' places that stay
+    mask = chosen.mask() & (torch.rand(height, groups * m, generator=generator) < share)
+    weight = torch.randn(height, groups * m, generator=generator)
+    weight = torch.where(mask, weight, torch.nan).to(data.draw(st.sampled_from(DTYPES)))
+    found = pack(weight, Support.of(mask, nm(n, m)), "nm").parts
+    wanted = nm_parts_by_sorting(weight, mask, n, m)
+    assert all(torch.equal(found[name], wanted[name]) for name in ("values", "index"))
+    assert all(found[name].dtype == wanted[name].dtype for name in ("values", "index"))
 
 
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 17), st.data())

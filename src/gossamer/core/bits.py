@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_GATHER = sum(1 << (56 - 7 * i) for i in range(8))
+
 
 def row_bytes(cols: int) -> int:
     """Bytes that one packed row of ``cols`` bits takes."""
@@ -18,19 +20,21 @@ def pack_bits(mask: Tensor) -> Tensor:
     [[5]]
     """
     cols = mask.shape[-1]
-    padded = torch.nn.functional.pad(mask.to(torch.uint8), (0, row_bytes(cols) * 8 - cols))
-    grouped = torch.unflatten(padded, -1, (row_bytes(cols), 8))  # [..., bytes, 8]
-    packed: Tensor = grouped[..., 0].clone()
-    for bit in range(1, 8):
-        packed |= grouped[..., bit] << bit
-    return packed
+    width = row_bytes(cols)
+    padded = torch.nn.functional.pad(mask.to(torch.uint8), (0, width * 8 - cols))
+    # Eight bytes of 0 or 1 as one number; the product moves the i-th of them to bit 56 + i.
+    eights = padded.reshape(*mask.shape[:-1], width, 8).contiguous().view(torch.int64).squeeze(-1)
+    return ((eights * _GATHER) >> 56).to(torch.uint8)
 
 
 def unpack_bits(bits: Tensor, cols: int) -> Tensor:
     """Inverse of `pack_bits`: uint8 ``[..., ceil(cols / 8)]`` to bool ``[..., cols]``."""
-    shifts = torch.arange(8, dtype=torch.uint8, device=bits.device)
-    spread = (bits.unsqueeze(-1) >> shifts) & 1  # [..., bytes, 8]
-    return spread.flatten(-2)[..., :cols].to(torch.bool)
+    shifts = torch.arange(8, device=bits.device)
+    spread = (torch.arange(256, device=bits.device).unsqueeze(1) >> shifts) & 1
+    # A table of eight bytes for every byte, read as one number each.
+    table = spread.to(torch.uint8).view(torch.int64).flatten()
+    wide = table.index_select(0, bits.flatten().int()).view(*bits.shape, 1).view(torch.uint8)
+    return wide.flatten(-2)[..., :cols].contiguous().view(torch.bool)
 
 
 def count_bits(bits: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ def already_packed(model: nn.Module, packed: list[str]) -> UnsupportedError:
     return UnsupportedError(
         f"{type(model).__name__} holds packed layers ({packed[0] or 'itself'}{more}), which cannot "
         "be pruned: prune the dense model, or write an unpacked copy of a saved folder with "
-        "`gossamer pack FOLDER OUT --layout dense`."
+        "`gossamer pack FOLDER --out OUT --layout dense`."
     )
 
 
