@@ -32,7 +32,6 @@ from gossamer import native
 from gossamer.core import Keep, Support, nm, rows, select, unstructured
 from gossamer.layout import Packed, pack, unpack
 from gossamer.ops import PackedLinear, linear
-from gossamer.ops.linear.pages import use_large_pages
 
 Run = Callable[[], object]
 # name, kept share, layouts
@@ -142,8 +141,6 @@ def onnxruntime_run(weight: Tensor, x: Tensor, threads: int) -> Run:
 def dense_runs(weight: Tensor, x: Tensor, threads: int) -> dict[str, Run]:
     """Every dense product of 16-bit weights that is installed."""
     own = pack(weight, Support.full(*weight.shape), "dense")
-    use_large_pages(own)
-    native.core.use_large_pages(weight.data_ptr(), weight.nbytes)  # torch's product has them too
     found: dict[str, Run] = {
         "dense torch bf16": lambda: torch.nn.functional.linear(x, weight),
         "dense gossamer bf16": lambda: linear(x, own),
@@ -172,8 +169,7 @@ def packed_cases(weight: Tensor) -> dict[str, Packed]:
     for name, density, layouts in CASES:
         support = random_support(name, density, (weight.shape[0], weight.shape[1]))
         for layout in layouts:
-            found[f"{layout} {name}"] = packed = pack(weight, support, layout)
-            use_large_pages(packed)  # as PackedLinear does
+            found[f"{layout} {name}"] = pack(weight, support, layout)
     return found
 
 

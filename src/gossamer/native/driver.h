@@ -1,7 +1,10 @@
-// What the drivers of linear and decode share. Only files of the baseline instruction set include it.
+// What the drivers of linear, panel and decode share. Only files of the baseline instruction set include it.
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
 #include <tuple>
 
 #include "linear.h"
@@ -17,6 +20,38 @@ struct Array {
                 : static_cast<const float*>(data)[i];
   }
 };
+
+constexpr int64_t kCacheLine = 64;
+
+// Memory of one thread that grows and is kept for the next call.
+class Scratch {
+ public:
+  template <typename T>
+  T* get(int64_t count) {
+    const int64_t bytes = (count * static_cast<int64_t>(sizeof(T)) + kCacheLine - 1) /
+                          kCacheLine * kCacheLine;
+    if (bytes > size_) {
+      memory_.reset(static_cast<char*>(std::aligned_alloc(kCacheLine, bytes)));
+      size_ = memory_ != nullptr ? bytes : 0;
+      if (memory_ == nullptr) throw std::bad_alloc();
+    }
+    return reinterpret_cast<T*>(memory_.get());
+  }
+
+ private:
+  struct Free {
+    void operator()(char* p) const { std::free(p); }
+  };
+  std::unique_ptr<char, Free> memory_;
+  int64_t size_ = 0;
+};
+
+inline uint16_t round_to_half(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  if ((bits & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>(bits >> 16 | 0x40);  // NaN
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
 
 // The kernels of the instruction set in force.
 const Kernels& kernels();

@@ -6,11 +6,8 @@
 #include <nanobind/stl/tuple.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <map>
-#include <memory>
 #include <mutex>
-#include <new>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -25,33 +22,9 @@ namespace gossamer {
 
 namespace {
 
-constexpr int64_t kCacheLine = 64;
 constexpr int64_t kPanelBytes = 256 << 10;  // expanded rows that stay in the second-level cache
 constexpr int64_t kDepth = 1024;            // columns of a panel that stay in the first
 constexpr int64_t kWorth = 128 << 10;       // bytes below which another thread does not pay
-
-// Memory of one thread that grows and is kept for the next call.
-class Scratch {
- public:
-  template <typename T>
-  T* get(int64_t count) {
-    const int64_t bytes = (count * static_cast<int64_t>(sizeof(T)) + kCacheLine - 1) /
-                          kCacheLine * kCacheLine;
-    if (bytes > size_) {
-      memory_.reset(static_cast<char*>(std::aligned_alloc(kCacheLine, bytes)));
-      size_ = memory_ != nullptr ? bytes : 0;
-      if (memory_ == nullptr) throw std::bad_alloc();
-    }
-    return reinterpret_cast<T*>(memory_.get());
-  }
-
- private:
-  struct Free {
-    void operator()(char* p) const { std::free(p); }
-  };
-  std::unique_ptr<char, Free> memory_;
-  int64_t size_ = 0;
-};
 
 struct Call {
   Matrix w;
@@ -62,13 +35,6 @@ struct Call {
   bool y_half;
   int64_t threads;
 };
-
-uint16_t round_to_half(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  if ((bits & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>(bits >> 16 | 0x40);  // NaN
-  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
 
 }  // namespace
 

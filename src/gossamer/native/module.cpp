@@ -3,13 +3,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <cstdint>
 #include <string>
 #include <vector>
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 #include "isa.h"
 
@@ -20,6 +15,7 @@ namespace gossamer {
 void bind_decode(nb::module_& m);
 void bind_linear(nb::module_& m);
 void bind_obs(nb::module_& m);
+void bind_panel(nb::module_& m);
 }
 
 static std::vector<std::string> available() {
@@ -40,24 +36,6 @@ static bool set_isa(const std::string& name) {
   return false;
 }
 
-// Asks for the memory inside these bytes in pages of 2 MiB, moved there at once: a kernel that walks
-// several rows side by side spends a good part of its time on page starts otherwise. A system that
-// cannot do it is left as it is, which changes no result.
-static void use_large_pages(uintptr_t address, uint64_t bytes) {
-#if defined(__linux__)
-  constexpr uintptr_t kPage = 2 << 20;
-  constexpr int kCollapse = 25;  // MADV_COLLAPSE, Linux 6.1; older headers lack the name
-  const uintptr_t begin = (address + kPage - 1) / kPage * kPage;
-  const uintptr_t end = (address + bytes) / kPage * kPage;
-  if (begin >= end) return;
-  void* start = reinterpret_cast<void*>(begin);
-  if (madvise(start, end - begin, MADV_HUGEPAGE) == 0) madvise(start, end - begin, kCollapse);
-#else
-  (void)address;
-  (void)bytes;
-#endif
-}
-
 NB_MODULE(_core, m) {
   m.def("isa", [] { return std::string(gossamer::isa_name(gossamer::current_isa())); });
   m.def("isas", &available);
@@ -65,6 +43,6 @@ NB_MODULE(_core, m) {
   gossamer::bind_decode(m);
   gossamer::bind_linear(m);
   gossamer::bind_obs(m);
+  gossamer::bind_panel(m);
   m.def("has_avx512_bf16", &gossamer::has_avx512_bf16);
-  m.def("use_large_pages", &use_large_pages);
 }

@@ -1,0 +1,244 @@
+// Many inputs times a sparse matrix: y = W x for batches, and 1 x 1 convolutions of images.
+#include "panel.h"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/tuple.h>
+
+#include <algorithm>
+#include <atomic>
+#include <vector>
+
+#include "driver.h"
+#include "isa.h"
+#include "panel_rows.h"
+#include "parallel.h"
+
+namespace nb = nanobind;
+
+namespace gossamer {
+
+typedef float Four __attribute__((vector_size(16), may_alias));
+
+const PanelKernel* plain_panels() {
+  static constexpr PanelKernel kernels[kPanelWidths] = {
+      panel_rows<Four, 2, 1>, panel_rows<Four, 4, 1>, panel_rows<Four, 8, 1>,
+      panel_rows<Four, 16, 1>};
+  return kernels;
+}
+
+namespace {
+
+constexpr int64_t kRows = 128;              // lists decoded at a time
+constexpr int64_t kPanelPart = 32 << 10;    // bytes of a panel that stay in the first-level cache
+
+const PanelKernel* panel_kernels() {
+#if GOSSAMER_X86
+  switch (current_isa()) {
+    case Isa::avx512: return avx512_panels();
+    case Isa::avx2: return avx2_panels();
+    default: break;
+  }
+#endif
+  return plain_panels();
+}
+
+// Inputs first to first + count of one image; a batch of vectors is one image.
+struct Panel {
+  int64_t image, first, count;
+  int kernel;
+  float* data;  // [cols, width]
+
+  int64_t width() const { return int64_t{8} << kernel; }
+};
+
+struct Product {
+  Matrix w;
+  Array x;
+  Array bias;  // null data where there is none
+  void* y;
+  bool y_half;
+  int64_t images, area;  // inputs of an image
+  bool rows_last;        // x is [area, cols] and y [area, rows], not [cols, area] and [rows, area]
+  float low, high;       // y is clamped to these
+  std::vector<Panel> panels;
+  std::atomic<int64_t> filled{0}, next{0};
+  int64_t blocks, shares;  // tasks: blocks of rows times shares of the panels
+};
+
+template <typename From, typename To, typename Change>
+void copy_changed(const void* from, int64_t first, int64_t count, To* to, Change change) {
+  const From* source = static_cast<const From*>(from) + first;
+  for (int64_t i = 0; i < count; ++i) to[i] = change(source[i]);
+}
+
+// The columns of one row's values; how many there are.
+int64_t columns_of(const Matrix& w, int64_t row, int32_t* columns) {
+  const int64_t first = first_value(w, row);
+  const int64_t end = w.starts != nullptr ? w.starts[row + 1] : first + w.kept;
+  auto widen = [](auto column) { return static_cast<int32_t>(column); };
+  if (w.layout == Layout::nm) {
+    each_place(w, row, 0, [&](int64_t value, int64_t column) {
+      columns[value - first] = static_cast<int32_t>(column);
+    });
+  } else if (w.layout != Layout::bitmask) {
+    if (w.wide) copy_changed<int32_t>(w.index, first, end - first, columns, widen);
+    else copy_changed<uint16_t>(w.index, first, end - first, columns, widen);
+  } else {
+    const int64_t bytes = row_bytes(w);
+    const uint8_t* bits = static_cast<const uint8_t*>(w.index) + row * bytes;
+    for (int64_t j = 0; j < bytes; j += 8) {
+      uint64_t mask = 0;
+      std::memcpy(&mask, bits + j, std::min<int64_t>(8, bytes - j));
+      for (; mask != 0; mask &= mask - 1) {
+        *columns++ = static_cast<int32_t>(8 * j + __builtin_ctzll(mask));
+      }
+    }
+  }
+  return end - first;
+}
+
+int64_t list_of(const Matrix& w, int64_t row, int32_t* columns, float* values) {
+  const int64_t count = columns_of(w, row, columns), first = first_value(w, row);
+  if (w.half) copy_changed<uint16_t>(w.values, first, count, values, as_float);
+  else copy_changed<float>(w.values, first, count, values, [](float value) { return value; });
+  return count;
+}
+
+void fill(const Product& p, const Panel& panel) {
+  const int64_t cols = p.w.cols, width = panel.width();
+  std::memset(panel.data, 0, cols * width * sizeof(float));
+  const int64_t image = panel.image * cols * p.area;
+  for (int64_t c = 0; c < cols; ++c) {
+    float* out = panel.data + c * width;
+    const int64_t from = p.rows_last ? image + panel.first * cols + c
+                                     : image + c * p.area + panel.first;
+    const int64_t step = p.rows_last ? cols : 1;
+    for (int64_t i = 0; i < panel.count; ++i) out[i] = p.x[from + i * step];
+  }
+}
+
+// Neighbours in y are written one after the other: strides of a large power of two would share a few
+// sets of the cache.
+template <typename Put>
+void drain_by(const Product& p, const Panel& panel, int64_t r0, int64_t rows, Put put) {
+  const int64_t image = panel.image * p.w.rows * p.area;
+  if (p.rows_last) {
+    for (int64_t i = 0; i < panel.count; ++i) {
+      const int64_t from = image + (panel.first + i) * p.w.rows + r0;
+      for (int64_t r = 0; r < rows; ++r) put(r, i, from + r);
+    }
+    return;
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t from = image + (r0 + r) * p.area + panel.first;
+    for (int64_t i = 0; i < panel.count; ++i) put(r, i, from + i);
+  }
+}
+
+void drain(const Product& p, const Panel& panel, int64_t r0, int64_t rows, const float* sums) {
+  float bias[kRows];
+  for (int64_t r = 0; r < rows; ++r) bias[r] = p.bias.data != nullptr ? p.bias[r0 + r] : 0.0f;
+  const int64_t width = panel.width();
+  auto value = [&](int64_t r, int64_t i) {
+    const float sum = sums[r * width + i] + bias[r];
+    const float low = sum < p.low ? p.low : sum;  // in this order a NaN stays one
+    return low > p.high ? p.high : low;
+  };
+  if (p.y_half) {
+    uint16_t* y = static_cast<uint16_t*>(p.y);
+    drain_by(p, panel, r0, rows, [&](int64_t r, int64_t i, int64_t at) {
+      y[at] = round_to_half(value(r, i));
+    });
+  } else {
+    float* y = static_cast<float*>(p.y);
+    drain_by(p, panel, r0, rows, [&](int64_t r, int64_t i, int64_t at) { y[at] = value(r, i); });
+  }
+}
+
+void multiply_block(const Product& p, int64_t block, int64_t share) {
+  static thread_local Scratch column_memory, value_memory, place_memory, sum_memory;
+  const int64_t r0 = block * kRows, rows = std::min(kRows, p.w.rows - r0);
+  const int64_t most = p.w.starts != nullptr ? p.w.starts[r0 + rows] - p.w.starts[r0]
+                                             : rows * p.w.kept;
+  int32_t* columns = column_memory.get<int32_t>(most + 1);
+  float* values = value_memory.get<float>(most + 1);
+  int64_t* places = place_memory.get<int64_t>(2 * kRows + 1);
+  int64_t* at = places + kRows + 1;
+  float* sums = sum_memory.get<float>(kRows * kWidestPanel);
+  places[0] = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    places[r + 1] = places[r] + list_of(p.w, r0 + r, columns + places[r], values + places[r]);
+  }
+  const int64_t count = static_cast<int64_t>(p.panels.size());
+  for (int64_t i = count * share / p.shares; i < count * (share + 1) / p.shares; ++i) {
+    const Panel& panel = p.panels[i];
+    const int64_t width = panel.width(), step = std::max<int64_t>(1, kPanelPart / (4 * width));
+    std::copy_n(places, rows, at);
+    std::memset(sums, 0, rows * width * sizeof(float));
+    for (int64_t limit = 0; limit < p.w.cols;) {
+      limit = std::min(limit + step, p.w.cols);
+      panel_kernels()[panel.kernel]({columns, values, at, places + 1, rows},
+                                    static_cast<int32_t>(limit), panel.data, sums);
+    }
+    drain(p, panel, r0, rows, sums);
+  }
+}
+
+void fill_part(void* context, int64_t) {
+  Product& p = *static_cast<Product*>(context);
+  const int64_t count = static_cast<int64_t>(p.panels.size());
+  for (int64_t i = p.filled++; i < count; i = p.filled++) fill(p, p.panels[i]);
+}
+
+void multiply_part(void* context, int64_t) {
+  Product& p = *static_cast<Product*>(context);
+  for (int64_t i = p.next++; i < p.blocks * p.shares; i = p.next++) {
+    multiply_block(p, i / p.shares, i % p.shares);
+  }
+}
+
+void add_panels(Product& p, int64_t image) {
+  for (int64_t first = 0; first < p.area; first += kWidestPanel) {
+    const int64_t count = std::min(kWidestPanel, p.area - first);
+    int kernel = 0;
+    while ((int64_t{8} << kernel) < count) ++kernel;
+    p.panels.push_back({image, first, count, kernel, nullptr});
+  }
+}
+
+void run(Product& p, int64_t threads) {
+  static thread_local Scratch memory;
+  int64_t floats = 0;
+  for (int64_t image = 0; image < p.images; ++image) add_panels(p, image);
+  for (const Panel& panel : p.panels) floats += panel.width() * p.w.cols;
+  float* data = memory.get<float>(floats);
+  for (Panel& panel : p.panels) {
+    panel.data = data;
+    data += panel.width() * p.w.cols;
+  }
+  const int64_t count = static_cast<int64_t>(p.panels.size());
+  p.blocks = (p.w.rows + kRows - 1) / kRows;
+  // A block of rows is decoded anew for every share, so there are no more than threads can use.
+  p.shares = threads == 1 ? 1 : std::clamp<int64_t>(4 * threads / p.blocks, 1, count);
+  parallel(std::min(threads, count), fill_part, &p);
+  parallel(std::min(threads, p.blocks * p.shares), multiply_part, &p);
+}
+
+const void* pointer(uintptr_t address) { return reinterpret_cast<const void*>(address); }
+
+}  // namespace
+
+void bind_panel(nb::module_& m) {
+  m.def("panel", [](int layout, Shape shape, Parts parts, bool half, bool wide, uintptr_t x,
+                    bool x_half, int64_t images, int64_t area, bool rows_last, uintptr_t bias,
+                    bool bias_half, std::tuple<float, float> bounds, uintptr_t y, bool y_half,
+                    int64_t threads) {
+    nb::gil_scoped_release unlocked;
+    Product p{matrix(layout, shape, parts, half, wide), {pointer(x), x_half},
+              {pointer(bias), bias_half}, reinterpret_cast<void*>(y), y_half, images, area,
+              rows_last, std::get<0>(bounds), std::get<1>(bounds)};
+    run(p, threads);
+  });
+}
+
+}  // namespace gossamer
