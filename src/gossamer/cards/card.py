@@ -10,7 +10,10 @@ from typing import Any, TypeVar
 from gossamer.core.errors import ConfigError, unknown
 
 # A family is listed here once it has systems; importing its `systems` package registers them.
-FAMILIES = {"prune": "gossamer.prune.systems"}
+FAMILIES = {
+    "hardware": "gossamer.measure.hardware.systems",
+    "prune": "gossamer.prune.systems",
+}
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,13 @@ def _bullets(lines: Iterable[str], otherwise: str) -> str:
 
 
 def _recipe(card: Card, prunes: bool) -> str:
-    command = f"prune MODEL --system {card.id} --density 0.5 --out DIR" if prunes else "inspect DIR"
-    call = "(density=0.5).run(model, tokens)" if prunes else "().run(model)"
+    if card.family == "hardware":
+        command, call = f"predict MODEL --device {card.id} --density 0.1", "().run(model)"
+    elif prunes:
+        command = f"prune MODEL --system {card.id} --density 0.5 --out DIR"
+        call = "(density=0.5).run(model, tokens)"
+    else:
+        command, call = "inspect DIR", "().run(model)"
     return (
         f"```sh\ngossamer {command}\ngossamer evidence {card.id}\n```\n\n"
         "```python\nfrom gossamer.cards import get_system\n\n"
