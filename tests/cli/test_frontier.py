@@ -38,16 +38,16 @@ def test_options_reach_the_job(called: list[tuple[FrontierJob, Path, bool]]) -> 
     assert main([
         "frontier", "m", "--systems", "wanda", "dsnot", "--targets", "2:4", "--densities", "0.3",
         "--text", "t.txt", "--evaluation", "e.txt", "--budget", "3", "--tokens", "4096",
-        "--seed", "7", "--out", "o", "--restart",
+        "--seed", "7", "--limit", "1.5", "--out", "o", "--restart",
     ]) == 0
-    job = FrontierJob("m", ("wanda", "dsnot"), ("2:4", "0.3"), "t.txt", "e.txt", 3.0, 4096, 7)
+    job = FrontierJob("m", ("wanda", "dsnot"), ("2:4", "0.3"), "t.txt", "e.txt", 3.0, 4096, 7, 1.5)
     assert called == [(job, Path("o"), False)]
 
 
 def test_the_command_that_a_page_prints_gives_the_same_job(
     called: list[tuple[FrontierJob, Path, bool]]
 ) -> None:
-    job = FrontierJob("m", ("wanda",), ("50%", "2:4"), "t.txt", tokens=2048, seed=3)
+    job = FrontierJob("m", ("wanda",), ("50%", "2:4"), "t.txt", tokens=2048, seed=3, limit=2.0)
     words = job.command(2048).split()
     assert words[0] == "gossamer"
     assert main(words[1:]) == 0
@@ -59,6 +59,7 @@ def test_the_command_that_a_page_prints_gives_the_same_job(
     (["--systems", "ten-lessons"], "ten-lessons prunes nothing"),
     (["--budget", "0"], "must be greater than 0"),
     (["--seed", "-1"], "must be at least 0"),
+    (["--limit", "0.9"], "must be at least 1"),
 ])
 def test_bad_options_are_one_sentence(
     words: list[str], sentence: str, called: list[tuple[FrontierJob, Path, bool]],

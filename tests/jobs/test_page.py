@@ -165,18 +165,31 @@ def test_picture(tmp_path: Path) -> None:
 
 
 def test_headline_names_the_best_point_that_pays() -> None:
-    first, second = headline(judge(made.report().records))
+    first, second = headline(judge(made.report().records, 2.0), 2.0)
     assert first == ("SparseGPT 50% pays: 1.31\u00d7 the speed and 0.65\u00d7 the bytes, "
                      "for perplexity 44.7 against 27.6.")
     assert "Wanda 50% pays as well" in second
+    assert "within 2\u00d7 of dense" in second
 
 
 def test_headline_where_nothing_pays() -> None:
-    records = [r for r in made.report().records
-               if r.baseline or r.point.system["target"] == "70%"]
-    first, second = headline(judge(records))
-    assert first.startswith("No sparsity pays on this machine")
-    assert second.startswith("The nearest, SparseGPT 70%: Does not pay")
+    judged = judge(made.report().records)
+    first, second = headline(judged)
+    assert first == "No sparsity pays on this machine within 1.25\u00d7 the dense perplexity."
+    assert second == ("The nearest is SparseGPT 50%: 1.31\u00d7 the speed and 0.65\u00d7 the "
+                      "bytes, for perplexity 44.7 against 27.6 (1.62\u00d7).")
+    assert {j.short for j in judged} == {"loses too much"}
+    assert "1.31\u00d7 the fastest dense form" in render(made.report())  # its tiles
+
+
+def test_the_nearest_is_one_that_gains() -> None:
+    report = made.report()
+    kind, lossy = report.records[3].point, report.records[5]
+    slow = dataclasses.replace(kind, quality={"perplexity": 28.0}, cost={
+        "disk_bytes": 1e9, "seconds_per_token": (1.0,) * 9})
+    judged = judge([*report.records[:3], report.records[3].with_point(slow), lossy])
+    assert [j.short for j in judged] == ["does not pay", "loses too much"]
+    assert headline(judged)[1].startswith("The nearest is SparseGPT 50%")
 
 
 def test_bargains_grow_with_the_tolerance() -> None:

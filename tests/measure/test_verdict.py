@@ -70,10 +70,14 @@ def test_neither_smaller_nor_faster() -> None:
 def test_quality_beyond_the_limit_does_not_pay() -> None:
     found = verdict(made("p", ppl=379, size=60, ms=25), DENSE)
     assert not found.paid
+    assert found.gains
     assert found.quality_ratio == pytest.approx(18.95)
     assert found.words.startswith("Does not pay: 0.60x the bytes and 2.00x faster")
-    assert "Perplexity 379 against 20.0 (18.95x), more than the 2x" in found.words
+    assert "Perplexity 379 against 20.0 (18.95x), more than the 1.25x" in found.words
     assert verdict(made("p", ppl=379, size=60, ms=25), DENSE, limit=20).paid
+    assert verdict(made("p", ppl=25, size=60), DENSE).paid
+    assert not verdict(made("p", ppl=25.1, size=60), DENSE).paid
+    assert not verdict(made("p", ppl=20, size=60, ms=100), DENSE).gains
 
 
 def test_noise_is_no_speed() -> None:

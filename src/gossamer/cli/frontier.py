@@ -49,6 +49,9 @@ class Options:
         int | None, _arg("N", "tokens to calibrate and to measure on; else what the budget allows")
     ] = None
     seed: Annotated[int, _arg("N", "which sequences of the text calibrate")] = 0
+    limit: Annotated[
+        float, _arg("RATIO", "perplexity over the dense one up to which a saving pays")
+    ] = 1.25
     out: Annotated[Path, _arg("DIR", "page, picture, points and saved models")] = Path(
         "frontier-out")
     restart: Annotated[
@@ -80,5 +83,5 @@ def job(options: Options) -> FrontierJob:
     return FrontierJob(
         model=options.model, systems=options.systems, targets=targets or FrontierJob.targets,
         text=options.text, evaluation=options.evaluation, budget_minutes=options.budget,
-        tokens=options.tokens, seed=options.seed,
+        tokens=options.tokens, seed=options.seed, limit=options.limit,
     )

@@ -50,7 +50,7 @@ class Outcome:
 
     Args:
         records: dense baselines and points, with all their figures.
-        headline: the verdict in one sentence.
+        headline: the verdict in two sentences.
         page: the page that shows everything.
         notes: what happened on the way, such as a damaged point that was measured again.
     """

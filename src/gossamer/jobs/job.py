@@ -12,6 +12,7 @@ import annotated_types as at
 from gossamer.cards import get_system, pruning_system
 from gossamer.core import ConfigError, validate
 from gossamer.jobs.target import Target, parse_target
+from gossamer.measure.verdict import LIMIT
 
 # The patterns that systems are compared under; others use the default of their own.
 _PATTERNS = (("magnitude", "unstructured"), ("wanda", "rows"))
@@ -44,6 +45,9 @@ class FrontierJob:
         int | None, at.Ge(512), "tokens to calibrate on and to measure on; None: by the budget"
     ] = None
     seed: Annotated[int, at.Ge(0), "which sequences of the text calibrate"] = 0
+    limit: Annotated[
+        float, at.Ge(1), "greatest perplexity, over the dense one, at which a saving pays"
+    ] = LIMIT
 
     def __post_init__(self) -> None:
         validate(self)
@@ -67,7 +71,8 @@ class FrontierJob:
                  *self.targets]
         for flag, value in (("--text", self.text), ("--evaluation", self.evaluation)):
             words += [flag, value] if value else []
-        return shlex.join([*words, "--tokens", str(tokens), "--seed", str(self.seed)])
+        words += ["--tokens", str(tokens), "--seed", str(self.seed)]
+        return shlex.join(words + (["--limit", f"{self.limit:g}"] if self.limit != LIMIT else []))
 
 
 def build_system(id: str, target: Target) -> Any:

@@ -31,7 +31,7 @@ def describe(
     job: FrontierJob, inputs: Inputs, plan: Plan, records: Sequence[Record], raced: Race,
     course: tuple[float, tuple[str, ...]],
 ) -> tuple[Report, str]:
-    """The report of a run and its headline.
+    """The report of a run and its headline, in two sentences.
 
     Args:
         job: what was asked for.
@@ -57,8 +57,8 @@ def describe(
     notes = (*_SURE, *_cautions(inputs, plan, records), *events)
     report = Report(
         inputs.loaded.name, tuple(records), raced.env, settings,
-        job.command(plan.tokens), PROMPT, notes)
-    return report, headline(judge(records))[0]
+        job.command(plan.tokens), PROMPT, notes, job.limit)
+    return report, " ".join(headline(judge(records, job.limit), job.limit))
 
 
 def _cautions(inputs: Inputs, plan: Plan, records: Sequence[Record]) -> list[str]:

@@ -69,8 +69,8 @@ def open_state(out: Path, job: FrontierJob, resume: bool) -> State:
 
 
 def plan_key(job: FrontierJob) -> str:
-    """What must be equal for an earlier plan to hold: all but systems and targets."""
-    fields = {k: v for k, v in asdict(job).items() if k not in ("systems", "targets")}
+    """What must be equal for an earlier plan to hold: all but systems, targets and the limit."""
+    fields = {k: v for k, v in asdict(job).items() if k not in ("systems", "targets", "limit")}
     return digest(fields)
 
 

@@ -9,6 +9,7 @@ from gossamer.core import ConfigError, DataError
 from gossamer.measure.point import Point
 from gossamer.measure.timing import Interval, median_interval
 
+LIMIT = 1.25  # greatest ratio of perplexities at which a saving counts, unless asked otherwise
 _MARGIN = 1.02  # a ratio nearer to one than this is called unchanged, however small the noise
 _LEAST_REPEATS = 5  # below this no difference in time is claimed
 _SAME_MACHINE = ("cpu", "threads", "gpu", "torch_capability")
@@ -19,12 +20,13 @@ class Verdict:
     """Whether a point pays, and why in words.
 
     Args:
-        paid: smaller or faster, neither bigger nor slower, and within the quality limit.
+        paid: it gains, and its quality is within the limit.
         words: the verdict as sentences for people.
         speedup: baseline's time over the point's with its interval; None where not measured.
         bytes_ratio: the point's bytes over the baseline's; None where not known.
         quality_ratio: the point's perplexity over the baseline's; None where not known.
         beaten_by: label of a rival that is at least as good in all three and better in one.
+        gains: smaller or faster, neither bigger nor slower, whatever the quality.
     """
 
     paid: bool
@@ -33,13 +35,14 @@ class Verdict:
     bytes_ratio: float | None = None
     quality_ratio: float | None = None
     beaten_by: str | None = None
+    gains: bool = False
 
 
 def verdict(
     point: Point,
     baseline: Point | Sequence[Point],
     rivals: Sequence[Point] = (),
-    limit: float = 2.0,
+    limit: float = LIMIT,
 ) -> Verdict:
     """Judge a point against a baseline, or against the best of several in each figure.
 
@@ -70,13 +73,15 @@ Perplexity 22.0 against 20.0 (1.10x).
     beaten = next((r.label for r in rivals if r.id != point.id and dominates(r, point)), None)
     smaller = size is not None and size < 1 / _MARGIN
     bigger = size is not None and size > _MARGIN
-    gained = smaller or is_faster(speed)
-    paid = gained and not bigger and not is_slower(speed) and loss is not None and loss <= limit
+    saved = smaller or is_faster(speed)
+    gains = saved and not bigger and not is_slower(speed)
+    paid = gains and loss is not None and loss <= limit
     sentences = [
-        _costs(size, speed, paid, gained), reason, _quality(point, bases, loss, limit),
+        _costs(size, speed, paid, saved), reason, _quality(point, bases, loss, limit),
         f"{beaten} is at least as good in every figure and better in one." if beaten else "",
     ]
-    return Verdict(paid, " ".join(s for s in sentences if s), speed, size, loss, beaten)
+    words = " ".join(s for s in sentences if s)
+    return Verdict(paid, words, speed, size, loss, beaten, gains)
 
 
 def is_faster(speed: Interval | None) -> bool:
@@ -144,7 +149,7 @@ def _speed(point: Point, bases: Sequence[Point]) -> tuple[Interval | None, str]:
     return None, next(reason for reason in found if isinstance(reason, str))
 
 
-def _costs(size: float | None, speed: Interval | None, paid: bool, gained: bool) -> str:
+def _costs(size: float | None, speed: Interval | None, paid: bool, saved: bool) -> str:
     bytes_words = "" if size is None else f"{size:.2f}x the bytes"
     time_words = _time_words(speed)
     figures = " and ".join(words for words in (bytes_words, time_words) if words)
@@ -155,7 +160,7 @@ def _costs(size: float | None, speed: Interval | None, paid: bool, gained: bool)
         return f"Pays in bytes{', not in time' if speed is not None else ''}: {figures}."
     if paid:
         return f"Pays in time, not in bytes: {figures}."
-    if gained and (is_slower(speed) or (size is not None and size > _MARGIN)):
+    if saved and (is_slower(speed) or (size is not None and size > _MARGIN)):
         return f"A trade, not a gain: {figures}."
     return f"Does not pay: {figures}." if figures else "Does not pay: no cost was measured."
 

@@ -15,7 +15,16 @@ from gossamer.jobs.page.heat import (
 from gossamer.jobs.page.report import Report
 from gossamer.jobs.page.rows import COLUMNS, machine, table, tiles
 from gossamer.jobs.page.scatter import Look, Mark, Style, anchor_x, outline, scatter
-from gossamer.jobs.page.story import bargains, best, headline, judge, legend, styles, tip
+from gossamer.jobs.page.story import (
+    bargains,
+    best,
+    headline,
+    judge,
+    legend,
+    nearest,
+    styles,
+    tip,
+)
 from gossamer.jobs.page.words import number, times
 from gossamer.measure import Point
 
@@ -36,18 +45,18 @@ def render(report: Report) -> str:
         NeedsError: jinja2 is not installed.
     """
     folder = Path(__file__).parent
-    judged = judge(report.records)
+    judged = judge(report.records, report.limit)
     by_id = {j.point.id: j for j in judged}
     looks = styles(report.records)
     points = [r.point for r in report.records if not r.failed]
-    chosen = best(judged)
+    chosen = best(judged) or nearest(judged)
     densities = density_maps(report.records)
     even = tuple(m for m in densities.maps if m.summary.endswith("every matrix"))
     varied = tuple(m for m in densities.maps if m not in even)
     return _environment().from_string((folder / "page.html.j2").read_text("utf-8")).render(
         report=report, style=_raw(folder / "style.css"), script=_raw(folder / "script.js"),
-        headline=headline(judged), tiles=tiles(chosen), judged=judged, bargains=bargains(judged),
-        legend=legend(report.records), looks=looks,
+        headline=headline(judged, report.limit), tiles=tiles(chosen), judged=judged,
+        bargains=bargains(judged), legend=legend(report.records), looks=looks,
         tips={r.point.id: tip(r, by_id) for r in report.records},
         bytes_plot=_pair(points, looks, BYTES), time_plot=_pair(points, looks, TIME),
         columns=COLUMNS, rows=table(report.records, by_id, looks), machine=machine(report.env),

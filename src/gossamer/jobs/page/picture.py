@@ -54,7 +54,8 @@ def draw(report: Report, path: Path) -> None:
 def _title(axes: Axes, report: Report, size: tuple[int, int]) -> None:
     """Headline, model and legend, in pixels of the whole figure."""
     _pixels(axes, *size)
-    axes.text(30, 30, headline(judge(report.records))[0], fontsize=17 * _POINT, weight="bold",
+    words = headline(judge(report.records, report.limit), report.limit)
+    axes.text(30, 30, words[0], fontsize=17 * _POINT, weight="bold",
               color=_INK, va="center")
     axes.text(30, 52, f"{report.model} on {report.env.get('cpu', '')}, "
               f"threads: {report.env.get('threads', '')}", fontsize=12 * _POINT, color=_SOFT,

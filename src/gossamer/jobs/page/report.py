@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gossamer.jobs.record import Record
+from gossamer.measure.verdict import LIMIT
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Report:
         command: the command that repeats it.
         prompt: what the samples continue.
         notes: how it was measured, a sentence each.
+        limit: greatest ratio of perplexities at which a saving counts.
     """
 
     model: str
@@ -30,3 +32,4 @@ class Report:
     command: str = ""
     prompt: str = ""
     notes: tuple[str, ...] = ()
+    limit: float = LIMIT

@@ -9,9 +9,8 @@ from gossamer.jobs.page.scatter import RING, SHAPES, Style
 from gossamer.jobs.page.words import TIMES, listed, number, size, times
 from gossamer.jobs.record import Record
 from gossamer.measure import Point, Verdict, verdict
-from gossamer.measure.verdict import is_faster, is_slower
+from gossamer.measure.verdict import LIMIT, is_faster, is_slower
 
-LIMIT = 2.0  # greatest ratio of perplexities at which a saving still counts
 _TOLERANCES = (1.1, 1.25, 1.5, 2.0, 3.0)
 
 
@@ -34,6 +33,8 @@ class Judged:
         if self.record.failed:
             return "failed"
         if not found.paid:
+            if found.gains:
+                return "loses too much"
             return "a trade" if found.words.startswith("A trade") else "does not pay"
         smaller = found.bytes_ratio is not None and found.bytes_ratio < 1
         gains = [("bytes", smaller), ("time", is_faster(found.speedup))]
@@ -67,6 +68,13 @@ def best(judged: Sequence[Judged]) -> Judged | None:
     return min(paying, key=lambda j: j.verdict.quality_ratio or 0.0, default=None)
 
 
+def nearest(judged: Sequence[Judged]) -> Judged | None:
+    """The record with the least loss among those that gain, else among all that were measured."""
+    measured = [j for j in judged if j.verdict.quality_ratio is not None]
+    gaining = [j for j in measured if j.verdict.gains]
+    return min(gaining or measured, key=lambda j: j.verdict.quality_ratio or 0.0, default=None)
+
+
 def headline(judged: Sequence[Judged], limit: float = LIMIT) -> tuple[str, str]:
     """The answer in one sentence, and a second one with what stands behind it."""
     chosen = best(judged)
@@ -74,13 +82,15 @@ def headline(judged: Sequence[Judged], limit: float = LIMIT) -> tuple[str, str]:
     if not measured:
         return "Nothing could be measured.", "Every point failed; the reasons stand below."
     if chosen is None:
-        nearest = min(measured, key=lambda j: j.verdict.quality_ratio or float("inf"))
-        return (
-            f"No sparsity pays on this machine within {limit:g}{TIMES} the dense perplexity.",
-            f"The nearest, {nearest.point.label}: {nearest.verdict.words}",
-        )
+        near = nearest(measured)
+        none = f"No sparsity pays on this machine within {limit:g}{TIMES} the dense perplexity."
+        if near is None:
+            return none, "No quality was measured."
+        loss = times(near.verdict.quality_ratio)
+        return none, f"The nearest is {near.point.label}: {_bought(near)} ({loss})."
     paying = [j.point.label for j in measured if j.verdict.paid]
-    return f"{chosen.point.label} pays: {_bought(chosen)}.", _others(chosen, paying, measured)
+    others = _others(chosen, paying, len(measured), limit)
+    return f"{chosen.point.label} pays: {_bought(chosen)}.", others
 
 
 def bargains(judged: Sequence[Judged]) -> list[Bargain]:
@@ -152,12 +162,12 @@ def _bought(chosen: Judged) -> str:
     return f"{listed(parts)}, for perplexity {number(ours)} against {number(dense)}"
 
 
-def _others(chosen: Judged, paying: list[str], measured: Sequence[Judged]) -> str:
+def _others(chosen: Judged, paying: list[str], measured: int, limit: float) -> str:
     others = [label for label in paying if label != chosen.point.label]
-    count = f"Of {len(measured)} points, "
+    count = f"Of {measured} points, "
     if others:
         text = count + f"{listed(others)} {'pays' if len(others) == 1 else 'pay'} as well"
     else:
         text = count + "no other one pays"
-    rule = f"bytes or time saved, neither lost, perplexity within {LIMIT:g}{TIMES} of dense"
+    rule = f"bytes or time saved, neither lost, perplexity within {limit:g}{TIMES} of dense"
     return f"{text} ({rule})."
