@@ -68,7 +68,7 @@ def cases(draw: st.DrawFn) -> tuple[Packed, Tensor, Tensor | None]:
     if layout == "condensed":
         support = select(score, rows(), Keep.count(draw(st.integers(0, width))))
     packed = pack(weight, support, layout, draw(st.sampled_from([FLOAT, HALF])))
-    x = torch.randn(draw(st.sampled_from([1, 1, 2, 3, 5, 64, 65])), width)
+    x = torch.randn(draw(st.sampled_from([1, 1, 2, 3, 5, 9, 17, 64, 65, 130])), width)
     bias = torch.randn(height) if draw(st.booleans()) else None
     return packed, x.to(draw(st.sampled_from([FLOAT, HALF]))), bias
 

@@ -1,11 +1,16 @@
-// Many inputs times a sparse matrix: y = W x for batches, and 1 x 1 convolutions of images.
+// Many inputs times a sparse matrix: y = W x for batches, and convolutions of images.
 #include "panel.h"
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/array.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/tuple.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <limits>
+#include <utility>
 #include <vector>
 
 #include "driver.h"
@@ -51,6 +56,18 @@ struct Panel {
   int64_t width() const { return int64_t{8} << kernel; }
 };
 
+// How a window goes over an image; the columns of W are channels x kernel rows x kernel columns.
+struct Window {
+  int64_t height, width;  // of the image
+  int64_t down, along;    // kernel
+  int64_t step_down, step_along, pad_down, pad_along, gap_down, gap_along;
+  int64_t out_width;
+
+  bool is_point() const {
+    return down * along * step_down * step_along == 1 && pad_down + pad_along == 0;
+  }
+};
+
 struct Product {
   Matrix w;
   Array x;
@@ -59,6 +76,7 @@ struct Product {
   bool y_half;
   int64_t images, area;  // inputs of an image
   bool rows_last;        // x is [area, cols] and y [area, rows], not [cols, area] and [rows, area]
+  Window window;         // where rows do not come last
   float low, high;       // y is clamped to these
   std::vector<Panel> panels;
   std::atomic<int64_t> filled{0}, next{0};
@@ -104,16 +122,41 @@ int64_t list_of(const Matrix& w, int64_t row, int32_t* columns, float* values) {
   return count;
 }
 
+// One channel at one place of the kernel, for the outputs of a panel.
+void fill_window(const Product& p, const Panel& panel, int64_t column, float* out) {
+  const Window& v = p.window;
+  const int64_t places = v.down * v.along, channels = p.w.cols / places;
+  const int64_t channel = column / places, place = column % places;
+  const int64_t from = (panel.image * channels + channel) * v.height * v.width;
+  const int64_t top = place / v.along * v.gap_down - v.pad_down;
+  const int64_t left = place % v.along * v.gap_along - v.pad_along;
+  int64_t row = panel.first / v.out_width, across = panel.first % v.out_width;
+  for (int64_t i = 0; i < panel.count; ++i) {
+    const int64_t r = row * v.step_down + top, c = across * v.step_along + left;
+    const bool inside = r >= 0 && r < v.height && c >= 0 && c < v.width;
+    out[i] = inside ? p.x[from + r * v.width + c] : 0.0f;
+    if (++across == v.out_width) {
+      across = 0;
+      ++row;
+    }
+  }
+}
+
 void fill(const Product& p, const Panel& panel) {
   const int64_t cols = p.w.cols, width = panel.width();
-  std::memset(panel.data, 0, cols * width * sizeof(float));
-  const int64_t image = panel.image * cols * p.area;
   for (int64_t c = 0; c < cols; ++c) {
     float* out = panel.data + c * width;
-    const int64_t from = p.rows_last ? image + panel.first * cols + c
-                                     : image + c * p.area + panel.first;
-    const int64_t step = p.rows_last ? cols : 1;
-    for (int64_t i = 0; i < panel.count; ++i) out[i] = p.x[from + i * step];
+    const int64_t image = panel.image * cols * p.area;
+    if (p.rows_last) {
+      for (int64_t i = 0; i < panel.count; ++i) out[i] = p.x[(panel.first + i) * cols + c];
+    } else if (p.window.is_point()) {
+      for (int64_t i = 0; i < panel.count; ++i) {
+        out[i] = p.x[image + c * p.area + panel.first + i];
+      }
+    } else {
+      fill_window(p, panel, c, out);
+    }
+    std::fill(out + panel.count, out + width, 0.0f);
   }
 }
 
@@ -229,14 +272,28 @@ const void* pointer(uintptr_t address) { return reinterpret_cast<const void*>(ad
 }  // namespace
 
 void bind_panel(nb::module_& m) {
-  m.def("panel", [](int layout, Shape shape, Parts parts, bool half, bool wide, uintptr_t x,
-                    bool x_half, int64_t images, int64_t area, bool rows_last, uintptr_t bias,
-                    bool bias_half, std::tuple<float, float> bounds, uintptr_t y, bool y_half,
-                    int64_t threads) {
+  m.def("panel_linear", [](int layout, Shape shape, Parts parts, bool half, bool wide, uintptr_t x,
+                           bool x_half, int64_t batch, uintptr_t bias, bool bias_half, uintptr_t y,
+                           bool y_half, int64_t threads) {
     nb::gil_scoped_release unlocked;
+    constexpr float kEndless = std::numeric_limits<float>::infinity();
     Product p{matrix(layout, shape, parts, half, wide), {pointer(x), x_half},
-              {pointer(bias), bias_half}, reinterpret_cast<void*>(y), y_half, images, area,
-              rows_last, std::get<0>(bounds), std::get<1>(bounds)};
+              {pointer(bias), bias_half}, reinterpret_cast<void*>(y), y_half, 1, batch, true, {},
+              -kEndless, kEndless};
+    run(p, threads);
+  });
+  // image: height, width; kernel: rows and columns; step, pad and gap of both; out: height, width
+  m.def("panel_conv2d", [](int layout, Shape shape, Parts parts, bool half, bool wide, uintptr_t x,
+                           int64_t images, std::array<int64_t, 12> window,
+                           std::pair<float, float> bounds, uintptr_t bias, uintptr_t y,
+                           int64_t threads) {
+    nb::gil_scoped_release unlocked;
+    const auto [height, width, down, along, sd, sa, pd, pa, gd, ga, out_height, out_width] = window;
+    Product p{matrix(layout, shape, parts, half, wide), {pointer(x), false},
+              {pointer(bias), false}, reinterpret_cast<void*>(y), false, images,
+              out_height * out_width, false,
+              {height, width, down, along, sd, sa, pd, pa, gd, ga, out_width}, bounds.first,
+              bounds.second};
     run(p, threads);
   });
 }

@@ -18,7 +18,7 @@ _PLACES = {
     "condensed": (4, 1, None),
 }
 LAYOUTS = tuple(_PLACES)
-_FLOAT, _HALF = torch.float32, torch.bfloat16
+FLOATS = (_FLOAT, _HALF) = (torch.float32, torch.bfloat16)
 
 # Past this many inputs an expanded matrix and torch's own product are quicker.
 MOST_INPUTS = 64
@@ -65,7 +65,7 @@ def product(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
     return multiply_expanded(x, parts, bias, form)
 
 
-def _core() -> ModuleType:
+def core() -> ModuleType:
     """The compiled module; `refusal` has seen to it that it is there."""
     if native.core is None:
         raise UnsupportedError("The compiled kernels are not installed; install gossamer anew.")
@@ -97,9 +97,9 @@ def multiply(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor
         return y
     if not x.is_contiguous():
         x = x.contiguous()
-    if bias is not None and (bias.dtype not in (_FLOAT, _HALF) or not bias.is_contiguous()):
+    if bias is not None and (bias.dtype not in FLOATS or not bias.is_contiguous()):
         bias = bias.float().contiguous()
-    _core().linear(
+    core().linear(
         code, sizes, addresses, half, wide, x.data_ptr(), x_half, y.numel() // form.rows,
         0 if bias is None else bias.data_ptr(), bias is not None and bias.dtype is _HALF,
         y.data_ptr(), x_half and half, torch.get_num_threads(),
@@ -113,7 +113,7 @@ def expand_rows(parts: Parts, form: Form, first: int, out: Tensor) -> None:
     Its dtype is float32, or bfloat16 where the values are.
     """
     if out.numel():
-        _core().expand(
+        core().expand(
             *matrix_arguments(parts, form), first, out.shape[0], out.data_ptr(), out.dtype is _HALF,
             torch.get_num_threads(),
         )
@@ -123,7 +123,7 @@ def multiply_expanded(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) 
     """``y = x W^T + b`` by torch's product with expanded blocks of rows, for large batches."""
     dtype = result_dtype(x, parts[0])
     # Without instructions for it, torch's product of bfloat16 is several times slower than float32.
-    product = _FLOAT if dtype is _HALF and not _core().has_avx512_bf16() else dtype
+    product = _FLOAT if dtype is _HALF and not core().has_avx512_bf16() else dtype
     given = x.to(product)
     y = given.new_empty((*x.shape[:-1], form.rows))
     height = max(64, _BLOCK // max(1, form.cols))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from gossamer.core.registry import Registration, Registry
-from gossamer.ops.linear import cpu, reference
+from gossamer.ops.linear import cpu, panel, reference
 from gossamer.ops.linear.form import Form, Parts, rebuild
 
 REFERENCE = "reference (unpack, then a dense product)"
@@ -87,7 +87,10 @@ class Kernels:
         self._by_layout = {}
 
 
-KERNELS = Kernels((Kernel("cpu", cpu.LAYOUTS, cpu.refusal, cpu.product, cpu.account),))
+KERNELS = Kernels((
+    Kernel("panel", panel.LAYOUTS, panel.refusal, panel.product, panel.account),
+    Kernel("cpu", cpu.LAYOUTS, cpu.refusal, cpu.product, cpu.account),
+))
 
 
 def register(kernel: Kernel) -> Registration:
