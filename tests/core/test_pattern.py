@@ -36,7 +36,7 @@ def test_other_patterns_have_a_text_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("rwos", "did you mean 'rows'"), ("2;4", "did you mean '2:4'"), ("2:4:8", "'4:8'"),
+    ("rwos", "did you mean 'rows'"), ("2;4", "did you mean '2:4'"), ("2:4:", "'2:4:8'"),
     ("banana", "choose one of"), ("", "choose one of"), ("4:2", "4:2.*N must lie in 1..M"),
     ("0:4", "0:4.*N must lie in 1..M"), ("2:0", "2:0.*N must lie"), ("0x4", "at least 1"),
     ("columns0", "positive multiple"), ("-2:4", "'2:4'"),

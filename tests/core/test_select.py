@@ -93,7 +93,7 @@ def test_n_of_m_is_exact_for_every_n_and_m(m: int, data: st.DataObject) -> None:
     score = data.draw(matrices(col_step=1)).repeat(1, m)
     chosen = select(score, nm(n, m))
     assert torch.equal(chosen.mask(), reference(score, nm(n, m), Keep.count(n)))
-    assert (chosen.mask().view(-1, m).sum(1) == n).all()
+    assert (chosen.mask().reshape(-1, m).sum(1) == n).all()
     chosen.check(nm(n, m))
 
 

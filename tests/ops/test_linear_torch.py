@@ -9,27 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from gossamer.core import Keep, Support, SupportError, nm, rows, select, unstructured
-from gossamer.layout import Packed, pack, unpack
+from gossamer.core import SupportError
+from gossamer.layout import LAYOUTS, Packed, pack, unpack
 from gossamer.ops import PackedLinear, linear
 from gossamer.ops.linear.form import parts_of
 from gossamer.ops.linear.op import packed_linear
-
-LAYOUTS = ["dense", "bitmask", "nm", "csr", "condensed"]
-
-
-def support_for(layout: str, shape: tuple[int, int]) -> Support:
-    score = torch.rand(shape)
-    if layout == "dense":
-        return Support.full(*shape)
-    if layout == "nm":
-        return select(score, nm(2, 4))
-    pattern = rows() if layout == "condensed" else unstructured()
-    return select(score, pattern, Keep.fraction(0.5))
+from tests.held import held
 
 
 def packed_for(layout: str, dtype: torch.dtype = torch.float32) -> Packed:
-    return pack(torch.randn(6, 12), support_for(layout, (6, 12)), layout, dtype)
+    return pack(torch.randn(6, 12), held(layout, torch.rand(6, 12)), layout, dtype)
 
 
 def op_arguments(packed: Packed) -> tuple[object, ...]:
@@ -91,7 +80,7 @@ def test_the_layer_compiles_whole(layout: str, bias: bool) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_layer_equals_nn_linear(layout: str) -> None:
     plain = torch.nn.Linear(12, 6)
-    support = support_for(layout, (6, 12))
+    support = held(layout, torch.rand(6, 12))
     layer = PackedLinear.from_linear(plain.weight, plain.bias, support, layout)
     with torch.no_grad():
         plain.weight.copy_(support.apply(plain.weight))
@@ -111,7 +100,7 @@ def test_copies_and_state_keep_every_bit(layout: str) -> None:
     assert sorted(layer.state_dict()) == sorted([*layer.packed.parts, "bias"])
 
     torch.manual_seed(1)
-    other = PackedLinear(pack(torch.randn(6, 12), support_for(layout, (6, 12)), layout,
+    other = PackedLinear(pack(torch.randn(6, 12), held(layout, torch.rand(6, 12)), layout,
                               torch.bfloat16), torch.zeros(6))
     stream = io.BytesIO()
     torch.save(layer.state_dict(), stream)

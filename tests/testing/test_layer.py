@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gossamer.core import Keep, nm, rows, select
 from gossamer.layout import LAYOUTS
 from gossamer.ops import PackedLinear
 from gossamer.testing import check_layer
+from tests.held import held
 
 WEIGHT, BIAS = torch.randn(6, 16, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
 
@@ -78,8 +78,7 @@ X = torch.randn(4, 16)
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_packed_layers_pass(name: str) -> None:
     weight = torch.randn(6, 16)
-    support = select(weight.abs(), nm(2, 4)) if name == "nm" else select(
-        weight.abs(), rows(), Keep.fraction(0.4))
+    support = held(name, weight.abs())
     layer = PackedLinear.from_linear(weight, torch.ones(6), support, name)
     dense = support.apply(weight).double()
     check_layer(layer, lambda x: x @ dense.t() + 1, X)

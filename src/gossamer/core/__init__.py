@@ -15,7 +15,9 @@ from gossamer.core.keep import Keep
 from gossamer.core.pattern import (
     Pattern,
     block,
+    channel_groups,
     columns,
+    group_nm,
     nm,
     parse_pattern,
     rows,
@@ -30,6 +32,6 @@ from gossamer.core.validate import validate
 __all__ = [
     "ConfigError", "DataError", "GossamerError", "Keep", "NeedsError", "Pattern", "PatternError",
     "Site", "SiteSummary", "Sketch", "StoreError", "Support", "SupportError", "UnsupportedError",
-    "allocate", "block", "blocks", "columns", "nm", "parse_pattern", "rows", "select", "sites",
-    "unstructured", "validate",
+    "allocate", "block", "blocks", "channel_groups", "columns", "group_nm", "nm", "parse_pattern",
+    "rows", "select", "sites", "unstructured", "validate",
 ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
 from gossamer.core.errors import PatternError, unknown
 
 Tile = tuple[int | None, int | None]
+
+_MOST_ROWS = 1 << 15  # of a chunk of grouped N:M: rows in it are numbered in int16
 
 
 @dataclass(frozen=True)
@@ -18,14 +21,16 @@ class Pattern:
         unit: rows and columns of the cell that is kept or dropped as a whole.
         pool: rows and columns of the region inside which cells compete; None means all.
         exact: units kept in every pool, where the pattern itself fixes it (the N of N:M).
+        group: of grouped N:M, how many rows of a chunk share each choice of N places.
 
     >>> nm(2, 4)
-    Pattern(unit=(1, 1), pool=(1, 4), exact=2)
+    Pattern(unit=(1, 1), pool=(1, 4), exact=2, group=None)
     """
 
     unit: tuple[int, int] = (1, 1)
     pool: Tile = (None, None)
     exact: int | None = None
+    group: int | None = None
 
     def __post_init__(self) -> None:
         if min(self.unit) < 1:
@@ -44,11 +49,27 @@ class Pattern:
                 raise PatternError(
                     f"Cannot keep {self.exact} of {size} in each group: N must lie in 1..M of N:M."
                 )
+        if self.group is not None and (
+            self.group < 1 or self.exact is None or self.unit != (1, 1) or self.pool[0] != 1
+        ):
+            raise PatternError(
+                f"Rows are grouped in N:M patterns alone, at least 1 to a choice, not {self.group}."
+            )
 
     @property
     def is_nm(self) -> bool:
-        """True for N:M, N kept in every run of M columns."""
-        return self.exact is not None and self.unit == (1, 1) and self.pool[0] == 1
+        """True for plain N:M, N kept in every run of M columns."""
+        return (
+            self.exact is not None and self.unit == (1, 1) and self.pool[0] == 1
+            and self.group is None
+        )
+
+    @property
+    def grouped(self) -> tuple[int, int, int] | None:
+        """N, M and the group of grouped N:M; None for every other pattern."""
+        if self.group is None:
+            return None
+        return self.exact or 1, self.pool[1] or 1, self.group
 
     @property
     def density(self) -> float | None:
@@ -58,7 +79,19 @@ class Pattern:
         return self.exact * self.unit[0] * self.unit[1] / (self.pool[0] * self.pool[1])
 
     def fits(self, rows: int, cols: int, where: str = "the matrix") -> None:
-        """Raise PatternError, which names ``where``, if the pattern does not tile the matrix."""
+        """Raise PatternError, which names ``where``, if the pattern does not tile the matrix.
+
+        Grouped N:M overhangs the edges; its chunk may have at most twice the matrix's rows.
+        """
+        if self.grouped is not None:
+            n, m, g = self.grouped
+            height = math.comb(m, n) * g
+            if height > max(2 * rows, 1) or height > _MOST_ROWS:
+                raise PatternError(
+                    f"{where}: {self} needs chunks of {height} rows, too many for {rows}; choose "
+                    "a smaller group or M."
+                )
+            return
         if rows % self.unit[0] or cols % self.unit[1]:
             raise PatternError(
                 f"{where}: blocks of {self.unit[0]}x{self.unit[1]} do not tile "
@@ -76,8 +109,10 @@ class Pattern:
             )
 
     def __str__(self) -> str:
-        if self.is_nm:
-            return f"{self.exact}:{self.pool[1]}"
+        if self.is_nm or self.group is not None:
+            return f"{self.exact}:{self.pool[1]}" + (f":{self.group}" if self.group else "")
+        if self.unit[0] > 1 and self == channel_groups(self.unit[0]):
+            return f"groups{self.unit[0]}"
         tile = "x".join("all" if side is None else str(side) for side in self.pool)
         if self.unit != (1, 1) or self.exact is not None:
             block = f"{self.unit[0]}x{self.unit[1]}"
@@ -115,8 +150,19 @@ def block(height: int, width: int) -> Pattern:
     return Pattern(unit=(height, width))
 
 
+def channel_groups(size: int) -> Pattern:
+    """Groups of ``size`` adjacent output rows keep the same inputs, each group equally many."""
+    return Pattern(unit=(size, 1), pool=(size, None))
+
+
+def group_nm(n: int, m: int, group: int) -> Pattern:
+    """N of M columns, each of the C(M, N) choices taken by ``group`` rows of a chunk of rows."""
+    return Pattern(pool=nm(n, m).pool, exact=n, group=group)
+
+
 def parse_pattern(text: str) -> Pattern:
-    """Read a pattern: ``2:4``, ``16x16``, ``rows``, ``unstructured`` or ``columns128``.
+    """Read a pattern: ``2:4``, ``2:4:8``, ``16x16``, ``groups8``, ``rows``, ``unstructured`` or
+    ``columns128``.
 
     >>> str(parse_pattern("2:4"))
     '2:4'
@@ -124,11 +170,16 @@ def parse_pattern(text: str) -> Pattern:
     text = text.strip().lower()
     if match := re.fullmatch(r"(\d+):(\d+)", text):
         return nm(int(match[1]), int(match[2]))
+    if match := re.fullmatch(r"(\d+):(\d+):(\d+)", text):
+        return group_nm(int(match[1]), int(match[2]), int(match[3]))
+    if match := re.fullmatch(r"groups(\d+)", text):
+        return channel_groups(int(match[1]))
     if match := re.fullmatch(r"(\d+)x(\d+)", text):
         return block(int(match[1]), int(match[2]))
     if match := re.fullmatch(r"columns(\d+)", text):
         return columns(int(match[1]))
     named = {"unstructured": unstructured, "rows": rows}
     if text not in named:
-        raise PatternError(unknown("pattern", text, [*named, "2:4", "4:8", "16x16", "columns128"]))
+        raise PatternError(unknown("pattern", text, [*named, "2:4", "2:4:8", "16x16", "groups8",
+                                                  "columns128"]))
     return named[text]()

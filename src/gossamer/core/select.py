@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gossamer.core.errors import DataError, SupportError
+from gossamer.core.errors import DataError, PatternError, SupportError
+from gossamer.core.grouped import assign
 from gossamer.core.keep import Keep
 from gossamer.core.pattern import Pattern
 from gossamer.core.support import Support, tiles
@@ -22,7 +23,8 @@ def select(
     A unit's score is the sum over its entries; units of a pool are indexed row by row. Where
     ``within`` is given, units outside it are never kept, and a pool that has fewer units inside
     it than the budget asks for keeps all of those. For patterns with an exact count (N:M) the
-    budget is the pattern's own and ``keep`` may be None.
+    budget is the pattern's own and ``keep`` may be None. Grouped N:M is chosen by
+    `gossamer.core.grouped.assign`, close to the best and not quite.
 
     Args:
         score: ``[rows, cols]``, any float dtype; compared in float32 or wider.
@@ -47,6 +49,8 @@ def select(
     budget = Keep.count(pattern.exact) if pattern.exact is not None else keep
     if budget is None:
         raise SupportError(f"The pattern {pattern} needs a budget; pass keep=Keep.fraction(...).")
+    if pattern.grouped is not None:
+        return _grouped(score.detach(), pattern, within)
     units = _unit_scores(score.detach(), pattern)
     if bool(torch.isnan(units).any()):
         raise DataError("A score is NaN, so no order exists; check the weights and statistics.")
@@ -60,6 +64,15 @@ def select(
         ranked = units if budget.kind == "mass" else units.clamp(min=floor)
         mask = _keep_in_pools(ranked.masked_fill(~inside, outside), pattern, budget) & inside
     return Support.of(_spread(mask, pattern), pattern)
+
+
+def _grouped(score: Tensor, pattern: Pattern, within: Support | None) -> Support:
+    if within is not None:
+        raise PatternError(f"The pattern {pattern} cannot be chosen within another support.")
+    if not bool(torch.isfinite(score).all()):
+        raise DataError(f"The pattern {pattern} needs finite scores; check the weights.")
+    n, m, group = pattern.grouped or (1, 1, 1)
+    return Support.of(assign(score, n, m, group), pattern)
 
 
 def best(score: Tensor, keep: Keep) -> Tensor:

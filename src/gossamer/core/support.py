@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gossamer.core.bits import count_bits, pack_bits, row_bytes, unpack_bits
 from gossamer.core.errors import PatternError, SupportError
+from gossamer.core.grouped import arrange
 from gossamer.core.pattern import Pattern, unstructured
 
 
@@ -92,6 +93,10 @@ class Support:
         A pool may keep fewer: an N:M support whose groups hold at most N entries is N:M.
         """
         pattern.fits(*self.shape)
+        if pattern.grouped is not None:
+            if self.nnz and arrange(self.mask(), *pattern.grouped) is None:
+                raise PatternError(f"No order of the rows makes the support {pattern}.")
+            return
         height, width = pattern.unit
         cells = tiles(self.mask(), height, width)
         units = cells.any(3).any(1)

@@ -8,10 +8,14 @@ from torch import Tensor
 from gossamer.core import ConfigError, PatternError, Support, SupportError, UnsupportedError
 from gossamer.core.errors import unknown
 from gossamer.core.registry import Registration, Registry
+from gossamer.layout.ablated import ABLATED
 from gossamer.layout.bitmask import BITMASK
+from gossamer.layout.bsr import BSR
+from gossamer.layout.channel_groups import CHANNEL_GROUPS
 from gossamer.layout.condensed import CONDENSED
 from gossamer.layout.csr import CSR
 from gossamer.layout.dense import DENSE
+from gossamer.layout.group_nm import GROUP_NM
 from gossamer.layout.nm import NM
 from gossamer.layout.packed import Layout, Packed
 
@@ -21,7 +25,9 @@ __all__ = [
 ]
 
 # The order decides ties of "auto": the one that is quicker to read stands first.
-LAYOUTS: Registry[Layout] = Registry("layout", (DENSE, NM, CONDENSED, BITMASK, CSR))
+LAYOUTS: Registry[Layout] = Registry(
+    "layout", (DENSE, NM, CONDENSED, BITMASK, CSR, BSR, CHANNEL_GROUPS, ABLATED, GROUP_NM)
+)
 
 
 def register(layout: Layout) -> Registration:

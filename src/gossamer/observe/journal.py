@@ -75,7 +75,8 @@ class Journal:
         describe = {
             "notes": block.notes,
             "supports": {name: {"shape": s.shape, "unit": s.pattern.unit, "pool": s.pattern.pool,
-                                "exact": s.pattern.exact} for name, s in block.supports.items()},
+                                "exact": s.pattern.exact, "group": s.pattern.group}
+                         for name, s in block.supports.items()},
         }
         old = f"hidden-{index:05d}.safetensors"
         self._write(f"block-{index:05d}.safetensors", tensors, json.dumps(describe))
@@ -98,7 +99,8 @@ class Journal:
         describe = json.loads(text)
         supports = {}
         for name, entry in describe["supports"].items():
-            pattern = Pattern(tuple(entry["unit"]), tuple(entry["pool"]), entry["exact"])
+            pattern = Pattern(tuple(entry["unit"]), tuple(entry["pool"]), entry["exact"],
+                              entry.get("group"))
             supports[name] = Support(tuple(entry["shape"]), tensors[f"{name}.bits"], pattern)
         weights = {name[:-len(".weight")]: tensor for name, tensor in tensors.items()
                    if name.endswith(".weight") and f"{name[:-len('.weight')]}.bits" in tensors}

@@ -118,10 +118,13 @@ def tied_names(model: nn.Module) -> dict[str, str]:
     return tied
 
 
+# Layouts whose values are the kept entries and nothing else.
+_UNPADDED = ("bitmask", "nm", "csr", "condensed", "bsr", "ablated")
+
+
 def kept(packed: Packed) -> int:
     """Number of entries that a packed matrix keeps; the non-zeros where it is stored dense."""
-    values = packed.values
-    return int(values.count_nonzero()) if packed.layout == "dense" else values.numel()
+    return packed.values.numel() if packed.layout in _UNPADDED else support_of(packed).nnz
 
 
 def check_supports(supports: Mapping[str, Support], found: list[Matrix]) -> None:

@@ -7,7 +7,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from gossamer.core import GossamerError, Keep, Support, nm, rows, select
+from gossamer.core import (
+    GossamerError,
+    Keep,
+    Support,
+    block,
+    channel_groups,
+    group_nm,
+    nm,
+    rows,
+    select,
+)
 from gossamer.layout import Layout, Packed
 from gossamer.testing.claims import claim, refuses, same_bits
 
@@ -52,8 +62,16 @@ def _supports() -> Iterator[tuple[str, Support]]:
         yield f"half of {size}", Support.of(noise < 0.5)
         yield f"a tenth of {size}", Support.of(noise < 0.1)
         yield f"equal rows of {size}", select(noise, rows(), Keep.fraction(0.3))
-        if wide % 4 == 0:
-            yield f"2:4 of {size}", select(noise, nm(2, 4))
+        for name, pattern in (("2:4", nm(2, 4)), ("4x4 blocks", block(4, 4)),
+                              ("8x2 blocks", block(8, 2)), ("groups of 8", channel_groups(8))):
+            if high % pattern.unit[0] == 0 and wide % (pattern.pool[1] or pattern.unit[1]) == 0:
+                yield f"{name} of {size}", select(noise, pattern, Keep.fraction(0.3))
+        if high >= 6:
+            yield f"1:3:2 of {size}", select(noise, group_nm(1, 3, 2))
+            yield f"2:3:1 of {size}", select(noise, group_nm(2, 3, 1))
+        ablated = select(noise, rows(), Keep.fraction(0.3)).mask()
+        ablated[::2] = False
+        yield f"every other row of {size}", Support.of(ablated)
 
 
 def _weight(support: Support, dtype: torch.dtype) -> Tensor:
@@ -97,8 +115,12 @@ def _round_trip(layout: Layout, weight: Tensor, support: Support, what: str) -> 
 def _starts(layout: Layout, packed: Packed, found: Support, what: str) -> None:
     starts = layout.starts(packed)
     if starts is None:
-        claim(len(packed.values) == found.shape[0] or packed.values.numel() == 0,
+        claim(packed.values.dim() > 1 or packed.values.numel() == 0,
               f"{what}: without row starts the values must be one row for each row.")
+        return
+    if packed.values.dim() > 1:  # rows of blocks
+        claim(int(starts[-1]) == len(packed.values) and bool((starts.diff() >= 0).all()),
+              f"{what}: the row starts are wrong.")
         return
     ends = found.row_counts().cumsum(0)
     claim(starts.dtype == torch.int64 and starts.tolist() == [0, *ends.tolist()],
