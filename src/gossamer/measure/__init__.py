@@ -3,6 +3,7 @@
 from gossamer.core.memory import PeakMemory
 from gossamer.measure import hardware
 from gossamer.measure.cost import Macs, bytes_by_kind, macs_per_token, model_bytes
+from gossamer.measure.crossover import Crossover, crossover
 from gossamer.measure.decode import DecodeRate, decode_rate, decode_rates, generate_text
 from gossamer.measure.environment import environment
 from gossamer.measure.frontier import Frontier
@@ -20,9 +21,9 @@ from gossamer.measure.ways import (
 )
 
 __all__ = [
-    "DecodeRate", "Decoding", "Frontier", "Interval", "Macs", "Op", "PeakMemory", "Point",
-    "Verdict", "Work", "by_decoder", "by_transformers", "bytes_by_kind", "decode_rate",
-    "decode_rates", "decoder_takes", "environment", "generate_text", "hardware", "load_points",
-    "macs_per_token", "median_interval", "model_bytes", "operations", "perplexity",
+    "Crossover", "DecodeRate", "Decoding", "Frontier", "Interval", "Macs", "Op", "PeakMemory",
+    "Point", "Verdict", "Work", "by_decoder", "by_transformers", "bytes_by_kind", "crossover",
+    "decode_rate", "decode_rates", "decoder_takes", "environment", "generate_text", "hardware",
+    "load_points", "macs_per_token", "median_interval", "model_bytes", "operations", "perplexity",
     "quickest_decoding", "save_points", "speedup", "time_interleaved", "token_losses", "verdict",
 ]
