@@ -26,6 +26,7 @@ OPS = ("linear",)
 BATCHES = (1, 4, 16, 64)
 DENSITIES = (0.5, 0.1, 0.3, 0.05, 0.7, 0.2)  # where time runs out, the last ones are left out
 _ROUNDS, _MOST_ROUNDS = 3, 15
+_MOST_LAYERS = 64
 _SLOW = 1.5  # dense products this much slower than the fastest one are timed once only
 _LARGEST = 1 << 22  # weights that are measured; a larger matrix gives only its first rows
 _GAIN = 1.02  # as in verdicts, less than this is called no difference
@@ -146,8 +147,8 @@ def crossover(
     Weights are stored in bfloat16 and inputs are float32; dense are torch's products in float32
     and in bfloat16, and gossamer's of bfloat16 weights. Every row keeps the same share. Each
     contender goes through a stack of equal layers that, dense, is larger than the cache (shorter
-    at large batches). Every layer's time is the least of several rounds in which all contenders
-    take turns: CPU time where torch uses one thread, else wall time.
+    at large batches and for small layers). Every layer's time is the least of several rounds in
+    which all contenders take turns: CPU time where torch uses one thread, else wall time.
 
     Args:
         op: linear.
@@ -226,7 +227,8 @@ def _cell(
     x = torch.randn(batch, weight.shape[1], generator=torch.Generator().manual_seed(2))
     dense = _dense(x, weight)
     sparse = {name: _products(x, matrix) for name, matrix in packed.items()}
-    layers = max(2, math.ceil(2 * cache_bytes() / (2 * weight.numel()) * min(1.0, 4 / batch)))
+    size = 2 * weight.numel()
+    layers = min(_MOST_LAYERS, max(2, math.ceil(2 * cache_bytes() / size * min(1.0, 4 / batch))))
     runs = {name: make(layers) for name, make in (*dense.items(), *sparse.items())}
     rounds: dict[str, list[list[float]]] = {name: [] for name in runs}
     least: dict[str, float] = {}
