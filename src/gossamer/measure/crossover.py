@@ -27,7 +27,7 @@ BATCHES = (1, 4, 16, 64)
 DENSITIES = (0.5, 0.1, 0.3, 0.05, 0.7, 0.2)  # where time runs out, the last ones are left out
 _ROUNDS, _MOST_ROUNDS = 3, 15
 _MOST_LAYERS = 64
-_SLOW = 1.5  # dense products this much slower than the fastest one are timed once only
+_SLOW = 1.5  # a product this much slower than the fastest of its kind is timed twice only
 _LARGEST = 1 << 22  # weights that are measured; a larger matrix gives only its first rows
 _GAIN = 1.02  # as in verdicts, less than this is called no difference
 _HALF = torch.bfloat16
@@ -236,9 +236,10 @@ def _cell(
     for turn in range(_MOST_ROUNDS):
         if turn >= _ROUNDS and time.monotonic() - begun > budget:
             break
-        fastest = min((least[name] for name in dense if name in least), default=math.inf)
         for name, calls in runs.items():
-            if name in dense and least.get(name, 0.0) > _SLOW * fastest:
+            peers = dense if name in dense else sparse
+            fastest = min((least[peer] for peer in peers if peer in least), default=math.inf)
+            if len(rounds[name]) > 1 and least[name] > _SLOW * fastest:
                 continue
             rounds[name].append(_seconds(calls))
             least[name] = sum(map(min, zip(*rounds[name]))) / layers
