@@ -1,5 +1,6 @@
 """Computation on packed weights: a readable reference for each op, and kernels beside it."""
 
+from gossamer.ops.conv import PackedConv2d, Window, conv2d
 from gossamer.ops.linear import PackedLinear, explain, linear
 
-__all__ = ["PackedLinear", "explain", "linear"]
+__all__ = ["PackedConv2d", "PackedLinear", "Window", "conv2d", "explain", "linear"]

@@ -61,7 +61,7 @@ def run(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
     """`linear` on parts that were checked before."""
     values = parts[0]
     _check(x, values, bias, form)
-    if _torch_watches(x, values, bias):
+    if torch_watches(x, values, bias):
         y: Tensor = packed_linear(
             x, values, list(parts[1:]), bias, form.layout, [form.rows, form.cols]
         )
@@ -69,7 +69,7 @@ def run(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
     return KERNELS.compute(x, parts, bias, form)
 
 
-def _torch_watches(x: Tensor, values: Tensor, bias: Tensor | None) -> bool:
+def torch_watches(x: Tensor, values: Tensor, bias: Tensor | None) -> bool:
     """True where the call must go through torch's dispatcher, which costs several microseconds.
 
     That is while compiling, where a gradient is wanted, and under subclasses, modes and function

@@ -1,0 +1,110 @@
+"""conv2d and explain: check the input, then compute, through the operator where torch must see it.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from gossamer.core import ConfigError, UnsupportedError
+from gossamer.layout import Packed
+from gossamer.ops.conv.kernels import KERNELS, REFERENCE
+from gossamer.ops.conv.op import packed_conv2d
+from gossamer.ops.conv.window import FREE, POINT, Bounds, Window
+from gossamer.ops.linear.form import Form, Parts, form_of, parts_of
+from gossamer.ops.linear.function import torch_watches
+
+
+def conv2d(
+    x: Tensor, packed: Packed, bias: Tensor | None = None, window: Window = POINT,
+    bounds: Bounds = FREE,
+) -> Tensor:
+    """``y = clamp(W * x + b)`` with W packed, in the wider dtype of x and values.
+
+    An absent weight counts as a zero. Where x is inf or NaN, compiled kernels skip absent
+    weights, the reference multiplies by the zero.
+
+    Args:
+        x: ``[batch, in, height, width]``, any float dtype; one channel behind the other is the
+            form that kernels read, another memory format is copied to it.
+        packed: the weight ``[out, in * kernel rows * kernel columns]``, as a dense weight
+            ``[out, in, rows, columns]`` flattens.
+        bias: ``[out]``, or None.
+        window: kernel size, stride, padding and dilation.
+        bounds: least and greatest output; `RELU` and `RELU6` are such bounds.
+
+    Returns:
+        ``[batch, out, height', width']``, one channel behind the other.
+
+    Raises:
+        UnsupportedError: x or the bias does not fit the weight, or the image is too small.
+        ConfigError: a window or bounds that make no sense.
+        SupportError: the parts of the weight contradict one another.
+
+    >>> from gossamer.layout import pack
+    >>> weight = pack(torch.ones(2, 3 * 9), layout="csr")
+    >>> conv2d(torch.ones(1, 3, 5, 5), weight, window=Window.square(3)).shape
+    torch.Size([1, 2, 3, 3])
+    """
+    packed.validate()
+    window.checked()
+    if not bounds[0] <= bounds[1]:
+        raise ConfigError(f"The bounds of an output must be in order, not {bounds}.")
+    form = form_of(packed.values, packed.layout, packed.shape)
+    return run(x, parts_of(packed), bias, form, window, bounds)
+
+
+def explain(x: Tensor, packed: Packed, window: Window = POINT) -> str:
+    """Which kernel `conv2d` runs for this input, and why.
+
+    >>> from gossamer.layout import pack
+    >>> explain(torch.ones(1, 4, 2, 2, dtype=torch.float64), pack(torch.eye(4), layout="csr"))
+    "reference (unpack, then torch's dense convolution): the compiled kernel takes float32 images \
+and float32 or bfloat16 weights, not torch.float64 by torch.float32"
+    """
+    form = form_of(packed.values, packed.layout, packed.shape)
+    _check(x, packed.values, None, form, window)
+    kernel, why = KERNELS.plan(x, parts_of(packed), form, window)
+    return f"{REFERENCE}: {why}" if kernel is None else kernel.account(x, form, window)
+
+
+def run(
+    x: Tensor, parts: Parts, bias: Tensor | None, form: Form, window: Window, bounds: Bounds
+) -> Tensor:
+    """`conv2d` on parts, a window and bounds that were checked before."""
+    _check(x, parts[0], bias, form, window)
+    if torch_watches(x, parts[0], bias):
+        y: Tensor = packed_conv2d(x, list(parts), bias, form.layout, [form.rows, form.cols],
+                                  window.flat, list(bounds))
+        return y
+    return KERNELS.compute(x, parts, bias, form, window, bounds)
+
+
+def _check(x: Tensor, values: Tensor, bias: Tensor | None, form: Form, window: Window) -> None:
+    """Raise UnsupportedError where x or the bias does not fit the weight."""
+    high, wide = window.kernel
+    if form.cols % window.places:
+        raise UnsupportedError(
+            f"A packed weight of {form.rows}x{form.cols} cannot be one of {high}x{wide} kernels: "
+            f"its columns are no multiple of {window.places}."
+        )
+    channels = form.cols // window.places
+    if x.dim() != 4 or x.shape[1] != channels or not x.is_floating_point():
+        raise UnsupportedError(
+            f"A packed convolution of {channels} channels needs a float input [batch, {channels}, "
+            f"height, width], not {x.dtype} of shape {tuple(x.shape)}."
+        )
+    if min(window.out(x.shape[2], x.shape[3])) < 1:
+        raise UnsupportedError(
+            f"An image of {x.shape[2]}x{x.shape[3]} is too small for a kernel of {high}x{wide} "
+            f"with padding {window.padding} and dilation {window.dilation}."
+        )
+    if x.is_cpu != values.is_cpu:
+        raise UnsupportedError(
+            f"The input is on {x.device} and the packed weight on {values.device}; "
+            "move one of them."
+        )
+    if bias is not None and (bias.dim() != 1 or bias.numel() != form.rows):
+        raise UnsupportedError(
+            f"A packed convolution of {form.rows} outputs needs a bias of shape ({form.rows},), "
+            f"not {tuple(bias.shape)}."
+        )

@@ -1,0 +1,134 @@
+"""PackedConv2d: nn.Conv2d on packed weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.core import ConfigError, Support, UnsupportedError
+from gossamer.layout import Packed, check_packed, layout_of, pack
+from gossamer.ops.conv.function import run
+from gossamer.ops.conv.window import FREE, POINT, Bounds, Window
+from gossamer.ops.linear.form import form_of
+
+
+class PackedConv2d(nn.Module):
+    """``y = clamp(W * x + b)`` with W packed; the parts are buffers under their own names.
+
+    Args:
+        packed: the weight ``[out, in * kernel rows * kernel columns]``; its parts are checked
+            and then shared, not copied.
+        bias: ``[out]`` or None.
+        window: kernel size, stride, padding and dilation.
+        bounds: least and greatest output, so that a ReLU or ReLU6 behind it costs no pass.
+
+    Raises:
+        SupportError: the parts contradict one another.
+        ConfigError: a window that does not fit the weight, or bounds out of order.
+
+    >>> layer = PackedConv2d.from_conv(nn.Conv2d(8, 4, 3, padding=1), layout="csr")
+    >>> layer(torch.ones(1, 8, 5, 5)).shape
+    torch.Size([1, 4, 5, 5])
+    """
+
+    starts: Tensor | None
+
+    def __init__(
+        self, packed: Packed, bias: Tensor | None = None, window: Window = POINT,
+        bounds: Bounds = FREE,
+    ) -> None:
+        super().__init__()
+        check_packed(packed)
+        self.window, self.bounds = window.checked(), bounds
+        if packed.shape[1] % window.places or not bounds[0] <= bounds[1]:
+            raise ConfigError(
+                f"A packed weight of {packed.shape} does not go with kernels of "
+                f"{window.kernel} and bounds {bounds}."
+            )
+        self.layout = packed.layout
+        self.out_channels, self.in_channels = packed.shape[0], packed.shape[1] // window.places
+        self._names = layout_of(packed.layout).parts
+        for name in self._names:
+            self.register_buffer(name, packed.parts[name])
+        self.register_buffer("starts", packed.starts, persistent=False)
+        frozen = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        self.register_parameter("bias", frozen)
+        starts = () if packed.starts is None else ("starts",)
+        self._arguments = (*self._names, *starts)
+        self._form = form_of(packed.values, packed.layout, packed.shape)
+
+    @classmethod
+    def from_conv(
+        cls, conv: nn.Conv2d, support: Support | None = None, layout: str = "auto",
+        dtype: torch.dtype | None = None, bounds: Bounds = FREE,
+    ) -> PackedConv2d:
+        """The layer for a convolution; support, layout and dtype as of `layout.pack`.
+
+        Raises:
+            UnsupportedError: a grouped (or depthwise) convolution, or one without zero padding.
+        """
+        window = window_of(conv)
+        return cls(pack(conv.weight.flatten(1), support, layout, dtype), conv.bias, window, bounds)
+
+    @property
+    def packed(self) -> Packed:
+        """The weight as a Packed that shares this layer's buffers."""
+        parts = {name: self._buffers[name] for name in self._names}
+        tensors = {name: part for name, part in parts.items() if part is not None}
+        return Packed(self.layout, (self._form.rows, self._form.cols), tensors)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``y = clamp(W * x + b)`` for x ``[batch, in, height, width]``."""
+        buffers: Any = self._buffers
+        parts = tuple([buffers[name] for name in self._arguments])
+        return run(x, parts, self._parameters["bias"], self._form, self.window, self.bounds)
+
+    def extra_repr(self) -> str:
+        """Shape, window, layout, dtype and bytes."""
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.window.kernel}, "
+            f"stride={self.window.stride}, padding={self.window.padding}, "
+            f"layout={self.layout!r}, dtype={self.packed.dtype}, bytes={self.packed.nbytes}, "
+            f"bias={self.bias is not None}, bounds={self.bounds}"
+        )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, *args)
+        packed = self.packed
+        check_packed(packed)
+        self.starts = packed.starts
+
+
+def window_of(conv: nn.Conv2d) -> Window:
+    """How a convolution goes over its image.
+
+    Raises:
+        UnsupportedError: it is grouped, or pads with something else than zeros.
+    """
+    if conv.groups != 1:
+        raise UnsupportedError(
+            f"A convolution of {conv.groups} groups stays dense: a packed one needs groups=1."
+        )
+    if conv.padding_mode != "zeros":
+        raise UnsupportedError(
+            f"A packed convolution pads with zeros, not by {conv.padding_mode!r}; pad before it."
+        )
+    kernel, stride, dilation = pair(conv.kernel_size), pair(conv.stride), pair(conv.dilation)
+    if not isinstance(conv.padding, str):
+        return Window(kernel, stride, pair(conv.padding), dilation)
+    if conv.padding == "valid":
+        return Window(kernel, stride, (0, 0), dilation)
+    whole = [gap * (size - 1) for gap, size in zip(dilation, kernel)]
+    if whole[0] % 2 or whole[1] % 2:
+        raise UnsupportedError(
+            f"padding='same' is uneven for a kernel of {kernel}; pad before the convolution."
+        )
+    return Window(kernel, stride, (whole[0] // 2, whole[1] // 2), dilation)
+
+
+def pair(sizes: tuple[int, ...]) -> tuple[int, int]:
+    """Both sizes."""
+    down, along = sizes
+    return down, along

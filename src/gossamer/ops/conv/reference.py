@@ -1,0 +1,46 @@
+"""The truth: unpack, then torch's dense convolution; also the gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.grad import conv2d_input, conv2d_weight
+
+from gossamer.core import Support
+from gossamer.layout import Packed, layout_of, support_of, unpack
+from gossamer.ops.conv.window import Bounds, Window
+from gossamer.ops.linear.reference import result_dtype
+
+
+def dense_weight(packed: Packed, window: Window) -> Tensor:
+    """The weight as torch has it: ``[out, in, kernel rows, kernel columns]``."""
+    return unpack(packed).view(packed.shape[0], -1, *window.kernel)
+
+
+def conv2d(
+    x: Tensor, packed: Packed, bias: Tensor | None, window: Window, bounds: Bounds
+) -> Tensor:
+    """``clamp(W * x + b)`` for x ``[batch, in, height, width]``, in the wider dtype."""
+    dtype = result_dtype(x, packed.values)
+    y = torch.conv2d(
+        x.to(dtype).contiguous(), dense_weight(packed, window).to(dtype),
+        None if bias is None else bias.to(dtype), window.stride, window.padding, window.dilation,
+    )
+    return y.clamp(*bounds)
+
+
+def grad_x(grad: Tensor, shape: list[int], packed: Packed, window: Window) -> Tensor:
+    """``dL/dx`` of that shape."""
+    weight = dense_weight(packed, window).to(grad.dtype)
+    return conv2d_input(
+        shape, weight, grad, window.stride, window.padding, window.dilation)
+
+
+def grad_values(grad: Tensor, x: Tensor, packed: Packed, window: Window) -> Tensor:
+    """``dL/dvalues``: the dense weight's gradient at the kept places, shaped as the values."""
+    rows, cols = packed.shape
+    full = conv2d_weight(
+        x.to(grad.dtype), [rows, cols // window.places, *window.kernel], grad, window.stride,
+        window.padding, window.dilation)
+    support = Support.full(rows, cols) if packed.layout == "dense" else support_of(packed)
+    return layout_of(packed.layout).pack(full.view(rows, cols).to(packed.dtype), support)["values"]
