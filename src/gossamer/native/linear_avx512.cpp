@@ -245,6 +245,7 @@ static void columns(const Matrix& w, const Input& x, Rows rows, float* y, char*)
   for (; i + 32 <= end; i += 32) {
     fetch(index + i * step, kAheadDense);
     fetch(values + i * value_bytes(w), kAheadDense);
+    if (!w.half) fetch(values + i * 4 + 64, kAheadDense);
     if (w.half && !w.wide) {
       thirty_two_columns(values + i * 2, index + i * 2, x.natural, sum);
       continue;
