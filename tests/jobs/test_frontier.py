@@ -57,8 +57,8 @@ def seen_points(folder: Path) -> dict[str, dict[str, object]]:
 def test_everything_is_written(done: Outcome) -> None:
     folder = done.page.parent
     assert {p.name for p in folder.iterdir()} == {
-        "frontier.html", "frontier.png", "points.json", "frontier.json", "race.json", "points",
-        "models"}
+        "frontier.html", "frontier.png", "points.json", "frontier.json", "race.json",
+        "crossover.json", "points", "models"}
     ids = [r.point.id for r in done.records]
     assert ids[:2] == ["dense-fp32", "dense-bf16"]
     assert [id for id in ids if not id.startswith("dense")] == IDS

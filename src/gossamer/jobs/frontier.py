@@ -6,7 +6,7 @@ import importlib.util
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gossamer import __version__
@@ -19,6 +19,7 @@ from gossamer.jobs.artefact import (
     half_record,
     pruned_record,
 )
+from gossamer.jobs.crossover import crossover_seconds, layer_crossover, main_shape
 from gossamer.jobs.entrants import FULL, HALF, entrants, with_own, with_times
 from gossamer.jobs.inputs import Inputs, load_inputs, text_hash
 from gossamer.jobs.job import FrontierJob, build_system, point_id
@@ -39,7 +40,7 @@ from gossamer.jobs.state import (
     saved_record,
 )
 from gossamer.jobs.target import Target
-from gossamer.measure import Point, save_points
+from gossamer.measure import Crossover, Point, save_points
 
 Progress = Callable[[int, int, str], None]
 
@@ -108,7 +109,8 @@ def frontier(
         if len(failed) == len(run.points):
             raise ConfigError(f"No point could be measured: {failed[0].failed}")
         timed, raced = run.timed(state, ground, plan, records)
-    return run.write(state, inputs, plan, timed, raced)
+        layer = run.layer(state, inputs)
+    return run.write(state, inputs, plan, (timed, raced, layer))
 
 
 class _Run:
@@ -138,6 +140,7 @@ class _Run:
         if plan is None:
             self._progress(0, 1, "timing the model")
             left = 60 * self.job.budget_minutes - (time.monotonic() - self.begun)
+            left -= crossover_seconds(self.job.budget_minutes)
             timed = quickest(inputs.model, every[:1])
             plan = make_plan(timed, [system for system, _ in self.points], left,
                              (every.shape[1], every.shape[0]), self.job.tokens)
@@ -150,6 +153,7 @@ class _Run:
         setup = plan.setup_seconds / 2
         self._expected = {
             FULL: setup, HALF: setup, "race": plan.race_seconds,
+            "layer": crossover_seconds(self.job.budget_minutes),
             **{point_id(s, t): plan.point_seconds.get(s, setup) for s, t in self.points},
         }
 
@@ -229,14 +233,25 @@ class _Run:
             self._finished(record)
         return made, raced
 
+    def layer(self, state: State, inputs: Inputs) -> Crossover:
+        """Where sparse begins to pay for the model's main shape of layer."""
+        seconds = crossover_seconds(self.job.budget_minutes)
+        found = layer_crossover(state, main_shape(inputs.model), seconds,
+                                lambda share, text: self._step("layer", share, text))
+        self._done += self._expected.get("layer", 0.0)
+        return found
+
     def write(
-        self, state: State, inputs: Inputs, plan: Plan, records: list[Record], raced: Race
+        self, state: State, inputs: Inputs, plan: Plan,
+        measured: tuple[list[Record], Race, Crossover],
     ) -> Outcome:
         """Points, page and picture."""
+        records, raced, layer = measured
         self._step("page", 0.0, "writing")
         minutes = (time.monotonic() - self.begun) / 60
         report, headline = describe(
             self.job, inputs, plan, records, raced, (minutes, tuple(self.notes)))
+        report = replace(report, crossover=layer)
         save_points(state.folder / "points.json",
                     [record.point for record in records if not record.failed])
         draw(report, state.folder / "frontier.png")

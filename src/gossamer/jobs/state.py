@@ -16,7 +16,8 @@ from gossamer.jobs.record import Record
 
 NAME = "frontier.json"
 SCHEMA = 1
-_OURS = ("points", "models", "race.json", "points.json", "frontier.html", "frontier.png", NAME)
+_OURS = ("points", "models", "race.json", "crossover.json", "points.json", "frontier.html",
+         "frontier.png", NAME)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gossamer.core import NeedsError
+from gossamer.jobs.page.crossover import panel
 from gossamer.jobs.page.heat import (
     HeatMaps,
     density_maps,
@@ -64,6 +65,7 @@ def render(report: Report) -> str:
         densities=densities, even=even,
         varied=HeatMaps(varied, densities.low, densities.high),
         samples=[r for r in report.records if r.sample],
+        crossover=None if report.crossover is None else panel(report.crossover),
     )
 
 

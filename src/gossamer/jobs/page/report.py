@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gossamer.jobs.record import Record
+from gossamer.measure import Crossover
 from gossamer.measure.verdict import LIMIT
 
 
@@ -23,6 +24,7 @@ class Report:
         prompt: what the samples continue.
         notes: how it was measured, a sentence each.
         limit: greatest ratio of perplexities at which a saving counts.
+        crossover: where sparse begins to pay for one layer; None where it was not measured.
     """
 
     model: str
@@ -33,3 +35,4 @@ class Report:
     prompt: str = ""
     notes: tuple[str, ...] = ()
     limit: float = LIMIT
+    crossover: Crossover | None = None
