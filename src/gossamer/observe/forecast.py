@@ -32,9 +32,9 @@ class Forecast:
 
     @property
     def total(self) -> int:
-        """Peak: the greatest of reading the embeddings, and of running, solving and recording the
-        widest block."""
-        working = max(self.statistics + max(self.workspace, self.forward), self.record)
+        """Peak: the greatest of reading the embeddings, of solving the widest block (the C library
+        keeps what its forward pass freed), and of recording it."""
+        working = max(self.statistics + self.workspace + self.forward, self.record)
         return self.hidden + max(self.block + working, self.outside + self.forward)
 
     def words(self) -> str:
