@@ -18,6 +18,7 @@ from gossamer.layout.dense import DENSE
 from gossamer.layout.group_nm import GROUP_NM
 from gossamer.layout.nm import NM
 from gossamer.layout.packed import Layout, Packed
+from gossamer.layout.tiled import TILED
 
 __all__ = [
     "LAYOUTS", "Layout", "Packed", "check_packed", "layout_of", "pack", "packed_bytes",
@@ -26,7 +27,7 @@ __all__ = [
 
 # The order decides ties of "auto": the one that is quicker to read stands first.
 LAYOUTS: Registry[Layout] = Registry(
-    "layout", (DENSE, NM, CONDENSED, BITMASK, CSR, BSR, CHANNEL_GROUPS, ABLATED, GROUP_NM)
+    "layout", (DENSE, NM, CONDENSED, BITMASK, CSR, BSR, CHANNEL_GROUPS, ABLATED, GROUP_NM, TILED)
 )
 
 

@@ -1,0 +1,105 @@
+"""The GPU kernels of linear: what they cover, and how the work is shared out."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+
+import torch
+from torch import Tensor
+
+from gossamer.layout.tiled import longest_stream
+from gossamer.ops.linear.form import Form, Parts
+
+LAYOUTS = ("nm", "tiled")
+
+# Past this many inputs a product is bound by arithmetic, and the packed bytes gain little.
+MOST_INPUTS = 16
+
+# Past this many inputs x is first brought into the order in which it is read.
+_UNARRANGED = 4
+
+# Columns that a warp takes at a time.
+_STEP = {"nm": 256, "tiled": 512}
+
+# Most warps of a program, and a number of warps that keeps the device busy, as measured.
+_SHARED = {"nm": (8, 2048), "tiled": (2, 1600)}
+
+_HALVES = (torch.bfloat16, torch.float16)
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def refusal(x: Tensor, parts: Parts, form: Form) -> str | None:
+    """Why no GPU kernel covers this input, None where one does; by metadata alone."""
+    values = parts[0]
+    if not (x.is_cuda and values.is_cuda):
+        return f"the GPU kernels run on cuda, not on {x.device}"
+    if not _has_triton():
+        return "the GPU kernels need triton, which is not installed"
+    if torch.version.hip is not None or torch.cuda.get_device_capability(x.device) < (8, 0):
+        return "the GPU kernels need an NVIDIA GPU of compute capability 8.0 or later"
+    if x.dtype not in _HALVES or x.dtype is not values.dtype:
+        return f"the GPU kernels take bfloat16 or float16, not {x.dtype} by {values.dtype}"
+    if form.layout == "nm" and form.sizes[4:] != (2, 4):
+        return f"the GPU kernel of nm takes 2:4, not {form.sizes[4]}:{form.sizes[5]}"
+    if form.cols % _STEP[form.layout] or form.cols == 0:
+        return (f"the GPU kernel of {form.layout} takes multiples of {_STEP[form.layout]} columns, "
+                f"not {form.cols}")
+    batch = x.numel() // form.cols
+    if not 1 <= batch <= MOST_INPUTS or form.rows == 0:
+        return f"the GPU kernels take 1 to {MOST_INPUTS} inputs, not {batch}"
+    for part in parts:
+        if not part.is_contiguous() or part.data_ptr() % 16:
+            return "a part is not contiguous, or does not begin at a multiple of 16 bytes"
+    return None
+
+
+def account(x: Tensor, form: Form) -> str:
+    """Which kernel runs, and why."""
+    batch = x.numel() // form.cols
+    how = "sparse tensor cores on" if form.layout == "nm" else "tensor cores on"
+    return (f"GPU kernel for {form.layout}, {how} the packed bytes: {batch} inputs are at most "
+            f"{MOST_INPUTS}")
+
+
+def shares(form: Form) -> tuple[int, int]:
+    """Warps of a program, and programs, that share the columns of 16 rows.
+
+    So many that there is work for the whole device where rows are few, and no more: each adds to
+    what has to be summed up.
+    """
+    most, enough = _SHARED[form.layout]
+    blocks, found = form.cols // _STEP[form.layout], [1, 1]
+    for place, limit in ((0, most), (1, 8)):
+        while (found[place] < limit and blocks % (2 * found[0] * found[1]) == 0
+               and -(-form.rows // 16) * found[0] * found[1] < enough):
+            found[place] *= 2
+    return found[0], found[1]
+
+
+def product(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
+    """``y = x W^T + b`` for x ``[..., cols]``."""
+    flat = x.reshape(-1, form.cols).contiguous()
+    if flat.data_ptr() % 16:
+        flat = flat.clone()
+    arranged = flat.shape[0] > _UNARRANGED
+    if bias is not None:
+        bias = bias.contiguous()
+    with torch.cuda.device(x.device):
+        if form.layout == "nm":
+            from gossamer.ops.linear import triton_nm
+
+            y = triton_nm.multiply(flat, parts[0], parts[1], bias, form.rows, shares(form),
+                                   arranged)
+        else:
+            from gossamer.ops.linear import triton_tiled
+
+            values, bits, starts = parts
+            words = -(-longest_stream(starts, bits) // 4) * 4
+            y = triton_tiled.multiply(flat, (values, bits, starts), bias, form.rows, words,
+                                      shares(form), arranged)
+    return y.view(*x.shape[:-1], form.rows)
