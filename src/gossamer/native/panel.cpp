@@ -34,7 +34,7 @@ const PanelKernel* plain_panels() {
 namespace {
 
 constexpr int64_t kRows = 128;              // lists decoded at a time
-constexpr int64_t kPanelPart = 32 << 10;    // bytes of a panel that stay in the first-level cache
+constexpr int64_t kPanelPart = 200 << 10;   // bytes of a panel that stay in the second-level cache
 
 const PanelKernel* panel_kernels() {
 #if GOSSAMER_X86
