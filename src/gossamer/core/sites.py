@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gossamer.core.errors import SupportError, UnsupportedError
 
-Kind = Literal["linear", "conv1d", "expert"]
+Kind = Literal["linear", "conv1d", "expert", "conv2d"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Site:
     Args:
         name: dotted path of the parameter, with ``[e]`` appended for expert ``e``.
         module: the module that owns the parameter.
-        kind: linear ``[out, in]``, conv1d ``[in, out]`` or expert ``[experts, out, in]``.
+        kind: linear ``[out, in]``, conv1d ``[in, out]``, expert ``[experts, out, in]`` or conv2d
+            ``[out, in, rows, columns]``, whose "in" are the channels' places in the kernel.
         param: the parameter's name inside the module.
         index: the expert, for kind expert.
     """
@@ -44,6 +45,8 @@ class Site:
         weight: Tensor = getattr(self.module, self.param).detach()
         if self.kind == "conv1d":
             return weight.t()
+        if self.kind == "conv2d":
+            return weight.view(weight.shape[0], -1)
         return weight if self.index is None else weight[self.index]
 
     def write(self, weight: Tensor) -> None:
@@ -61,9 +64,10 @@ def sites(model: nn.Module, match: str | None = None) -> list[Site]:
 
     Inside the repeated blocks (see `blocks`) these are Linear layers, transformers' Conv1D and
     stacked experts (3-D parameters); embeddings, heads, norms and routers are outside or of
-    another type. A model without repeated blocks gives all of its Linear layers. A parameter
-    that is shared by several modules, or with an embedding, is listed once or not at all. A
-    packed layer has no dense weight to view or to write, so it is no site; see `packed_layers`.
+    another type. A model without repeated blocks gives all of its Linear layers and all of its
+    nn.Conv2d without groups. A parameter that is shared by several modules, or with an
+    embedding, is listed once or not at all. A packed layer has no dense weight to view or to
+    write, so it is no site; see `packed_layers`.
 
     Args:
         model: any module.
@@ -71,7 +75,7 @@ def sites(model: nn.Module, match: str | None = None) -> list[Site]:
 
     Raises:
         UnsupportedError: nothing prunable is found, all of it is packed, or a weight that is
-            found is quantised.
+            found is quantised or a convolution's that is not contiguous.
 
     >>> [s.name for s in sites(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)))]
     ['0.weight', '2.weight']
@@ -82,7 +86,7 @@ def sites(model: nn.Module, match: str | None = None) -> list[Site]:
     for path, block in blocks(model):
         for name, module in block.named_modules():
             full = ".".join(part for part in (path, name) if part)
-            for site in _sites_of(full, module):
+            for site in (_sites_of(full, module) if path else _plain_sites_of(full, module)):
                 place = storage(getattr(module, site.param))
                 if place not in embedded and (place, site.index) not in seen:
                     seen.add((place, site.index))
@@ -94,7 +98,8 @@ def sites(model: nn.Module, match: str | None = None) -> list[Site]:
         detail = f" that matches {match!r}" if found else ""
         raise UnsupportedError(
             f"{type(model).__name__} has no prunable site{detail}: gossamer prunes nn.Linear, "
-            "transformers Conv1D and stacked expert weights."
+            "transformers Conv1D, stacked expert weights and, in models without repeated blocks, "
+            "nn.Conv2d with groups=1."
         )
     for site in kept:
         dtype = getattr(site.module, site.param).dtype
@@ -102,6 +107,11 @@ def sites(model: nn.Module, match: str | None = None) -> list[Site]:
             raise UnsupportedError(
                 f"{site.name} holds {dtype} values: gossamer prunes floating-point weights; load "
                 "the model without quantisation."
+            )
+        if site.kind == "conv2d" and not getattr(site.module, site.param).is_contiguous():
+            raise UnsupportedError(
+                f"{site.name} is stored with its channels last, which has no view as [out, in]; "
+                "call model.to(memory_format=torch.contiguous_format) first."
             )
     return kept
 
@@ -169,6 +179,13 @@ def _sites_of(path: str, module: nn.Module) -> list[Site]:
     if is_conv1d(module):
         return [Site(f"{prefix}weight", module, "conv1d")]
     return list(_expert_sites(prefix, module))
+
+
+def _plain_sites_of(path: str, module: nn.Module) -> list[Site]:
+    """Those of a model without repeated blocks, where convolutions count as well."""
+    if isinstance(module, nn.Conv2d) and module.groups == 1:
+        return [Site(f"{path}.weight" if path else "weight", module, "conv2d")]
+    return _sites_of(path, module)
 
 
 def is_conv1d(module: nn.Module) -> bool:

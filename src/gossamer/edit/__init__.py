@@ -3,5 +3,6 @@
 from gossamer.edit.handle import Handle, apply
 from gossamer.edit.project import Project, release
 from gossamer.edit.swap import Swap
+from gossamer.edit.unpacked import unpacked
 
-__all__ = ["Handle", "Project", "Swap", "apply", "release"]
+__all__ = ["Handle", "Project", "Swap", "apply", "release", "unpacked"]

@@ -129,6 +129,8 @@ def pruned_of(site: Site) -> Tensor | None:
     mask: Tensor | None = getattr(site.module, buffer_name(site.param), None)
     if mask is None or site.kind == "linear":
         return mask
+    if site.kind == "conv2d":
+        return mask.view(mask.shape[0], -1)
     return mask.t() if site.kind == "conv1d" else mask[site.index]
 
 

@@ -38,6 +38,12 @@ class Swap:
                     f"{self.site.name} needs {side}={size}; the new module has "
                     f"{getattr(self.module, side)}."
                 )
+        packed = getattr(self.module, "packed", None)
+        if packed is not None and packed.shape != self.site.shape:
+            raise SupportError(
+                f"{self.site.name} has shape {self.site.shape}; the new module packs a weight of "
+                f"{packed.shape}."
+            )
 
 
 Place = tuple[nn.Module, str]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gossamer.core import UnsupportedError, sites
 from gossamer.core.sites import is_conv1d
-from gossamer.ops import PackedLinear
+from gossamer.ops import PackedConv2d, PackedLinear
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def macs_per_token(model: nn.Module) -> Macs:
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for module in model.modules():
-        layout = module.layout if isinstance(module, PackedLinear) else "dense"
+        layout = module.layout if isinstance(module, (PackedLinear, PackedConv2d)) else "dense"
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             yield layout, tensor
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer.core.errors import DataError
+from gossamer.core.errors import DataError, UnsupportedError
 from gossamer.core.memory import PeakMemory
 from gossamer.core.sites import Site, blocks, sites
 from gossamer.core.support import Support
@@ -107,7 +107,14 @@ def walk(
         UnsupportedError: no prunable site, or a model whose blocks do not run once in order.
     """
     source = as_source(model)
-    if not batches and any(plan.needs(site) for site in sites(source.model, plan.match)):
+    asking = [site for site in sites(source.model, plan.match) if plan.needs(site)]
+    images = [site.name for site in asking if site.kind == "conv2d"]
+    if images:
+        raise UnsupportedError(
+            f"{images[0]} is a convolution, whose inputs gossamer takes no statistics of; prune by "
+            "magnitude, or leave convolutions out with match=."
+        )
+    if not batches and asking:
         raise DataError("There is no calibration data: give at least one sequence of tokens.")
     return _Walker(source, batches, visit, plan, journal, progress).run()
 

@@ -25,7 +25,8 @@ class About:
         generation_config: Hugging Face generation settings, or None.
         tokenizer: Hugging Face tokenizer or processor, or None.
         layout: the layout that was asked for.
-        kinds: site name to linear, conv1d or expert; names that are missing count as linear.
+        kinds: site name to linear, conv1d, expert or conv2d; names that are missing count as
+            linear.
         patterns: site name to the pattern that is claimed for it.
         tied: ``{alias: name}`` of tensors that are shared and saved once.
         system: the system that made the model and its configuration, JSON-able.

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from gossamer.core import Support
 from gossamer.layout import unpack
-from gossamer.ops import PackedLinear
+from gossamer.ops import PackedConv2d, PackedLinear
 from gossamer.store.about import About
 from gossamer.store.manifest import SiteRecord
-from gossamer.store.matrices import Matrix, matrices, pack_matrix, packed_parts
+from gossamer.store.matrices import PACKED, Matrix, matrices, pack_matrix, packed_parts
 from gossamer.store.shards import dense_record
 from gossamer.store.skeleton import quiet
 
@@ -48,7 +48,7 @@ def dense_state(model: nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor
     """The state dict that the model would have without packing; tied tensors stay shared."""
     packed = {
         f"{path}.weight": module for path, module in model.named_modules(remove_duplicate=False)
-        if isinstance(module, PackedLinear)
+        if isinstance(module, PACKED)
     }
     parts = packed_parts(model)
     made: dict[int, Tensor] = {}
@@ -58,10 +58,18 @@ def dense_state(model: nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor
         if name in state:
             continue
         if id(tensor) not in made:
-            value = unpack(packed[name].packed) if key in parts else tensor.detach()
+            value = _unpacked(packed[name]) if key in parts else tensor.detach()
             made[id(tensor)] = value.to(dtype) if dtype and value.is_floating_point() else value
         state[name] = made[id(tensor)]
     return state
+
+
+def _unpacked(layer: PackedLinear | PackedConv2d) -> Tensor:
+    """The dense weight in the shape that torch's own layer has."""
+    weight = unpack(layer.packed)
+    if isinstance(layer, PackedConv2d):
+        return weight.view(layer.out_channels, layer.in_channels, *layer.window.kernel)
+    return weight
 
 
 def _record(matrix: Matrix, param: Tensor, pattern: str | None) -> SiteRecord:

@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 from gossamer.core import parse_pattern
 from gossamer.layout import Packed, packed_bytes
 from gossamer.ops import explain
+from gossamer.ops.conv import explain as explain_conv2d
 from gossamer.store import lints
 from gossamer.store.conformity import broken, conforms, dead_columns
 from gossamer.store.convert import Opened, open_folder
@@ -176,7 +177,13 @@ def site_row(matrix: Matrix, claimed: str | None = None) -> SiteRow:
 def _kernel(matrix: Matrix) -> str:
     """What computes the matrix once it is loaded."""
     packed = matrix.weight
-    if matrix.kind != "linear" or not isinstance(packed, Packed) or packed.layout == "dense":
+    if not isinstance(packed, Packed) or packed.layout == "dense":
+        return "dense"
+    if matrix.kind == "conv2d":
+        image = torch.empty(1, packed.shape[1], 1, 1, dtype=torch.float32, device=packed.device)
+        name = explain_conv2d(image, packed).partition(":")[0]
+        return "reference" if name.startswith("reference") else name
+    if matrix.kind != "linear":
         return "dense"
     x = torch.empty(1, packed.shape[1], dtype=packed.dtype, device=packed.device)
     name = explain(x, packed).partition(":")[0]

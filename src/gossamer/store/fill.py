@@ -12,7 +12,8 @@ from gossamer.core import Site, StoreError
 from gossamer.core.sites import is_conv1d
 from gossamer.edit import Swap, apply
 from gossamer.layout import Packed, unpack
-from gossamer.ops import PackedLinear
+from gossamer.ops import PackedConv2d, PackedLinear
+from gossamer.ops.conv import window_of
 from gossamer.store.matrices import expert_index, parameter_name
 
 
@@ -86,7 +87,7 @@ def _take_packed(
         pending.stacks[base][index] = unpack(item)
         pending.experts.setdefault(base, set()).add(index)
     elif id(owner) in pending.replaceable and leaf == "weight":
-        if tuple(owner.get_parameter(leaf).shape) != item.shape:
+        if tuple(owner.get_parameter(leaf).flatten(1).shape) != item.shape:
             raise _misfit(name, item.shape, model, source)
         pending.packed[name] = item
     else:
@@ -96,7 +97,7 @@ def _take_packed(
 
 
 def replaceable(model: nn.Module) -> set[int]:
-    """Ids of the Linear layers that a packed layer can stand in for.
+    """Ids of the Linear layers and convolutions that a packed layer can stand in for.
 
     torch's own attention and encoder layers read some of theirs as weights instead of calling
     them, and a model that is one Linear has no place to hold another module.
@@ -108,8 +109,15 @@ def replaceable(model: nn.Module) -> set[int]:
     }
     return {
         id(module) for module in model.modules()
-        if isinstance(module, nn.Linear) and not isinstance(module, inner) and module is not model
+        if ((isinstance(module, nn.Linear) and not isinstance(module, inner)) or _packs(module))
+        and module is not model
     } - read
+
+
+def _packs(module: nn.Module) -> bool:
+    """True for a convolution that has a packed form."""
+    return (isinstance(module, nn.Conv2d) and module.groups == 1
+            and module.padding_mode == "zeros" and not isinstance(module.padding, str))
 
 
 def _owner(model: nn.Module, name: str, source: object) -> tuple[nn.Module, str]:
@@ -126,6 +134,9 @@ def _owner(model: nn.Module, name: str, source: object) -> tuple[nn.Module, str]
 def _assign(model: nn.Module, name: str, tensor: Tensor, source: object) -> None:
     owner, leaf = _owner(model, name, source)
     old = owner._parameters.get(leaf, owner._buffers.get(leaf))
+    if isinstance(owner, nn.Conv2d) and old is not None and tensor.dim() == 2 and (
+            tuple(tensor.shape) == tuple(old.flatten(1).shape)):
+        tensor = tensor.reshape(old.shape)  # one that was packed before is stored as a matrix
     if old is None or old.shape != tensor.shape:
         raise _misfit(name, tuple(tensor.shape), model, source)
     if isinstance(old, nn.Parameter):
@@ -150,9 +161,14 @@ def _install(model: nn.Module, tied: Mapping[str, str], packed: Mapping[str, Pac
     for name, item in {**packed, **aliases}.items():
         module = model.get_submodule(name.rpartition(".")[0])
         # A module in two places is replaced in both at once.
-        if isinstance(module, nn.Linear) and id(module) not in edits:
-            new = PackedLinear(item, module.bias)
-            edits[id(module)] = Swap(Site(name, module, "linear"), new)
+        if id(module) in edits:
+            continue
+        if isinstance(module, nn.Linear):
+            linear = PackedLinear(item, module.bias)
+            edits[id(module)] = Swap(Site(name, module, "linear"), linear)
+        elif isinstance(module, nn.Conv2d):
+            conv = PackedConv2d(item, module.bias, window_of(module))
+            edits[id(module)] = Swap(Site(name, module, "conv2d"), conv)
     if edits:
         apply(model, edits.values())
 

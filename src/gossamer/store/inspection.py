@@ -34,7 +34,7 @@ class SiteRow:
 
     Args:
         name: the site.
-        kind: linear, conv1d or expert.
+        kind: linear, conv1d, expert or conv2d.
         layout: name of the layout, ``dense`` where the parameter is stored as it is.
         shape: rows (outputs) and columns (inputs).
         dtype: of the values.

@@ -25,7 +25,7 @@ class SiteRecord:
     """How one prunable matrix is stored.
 
     Args:
-        kind: linear, conv1d or expert.
+        kind: linear, conv1d, expert or conv2d.
         layout: name of the layout.
         shape: rows (outputs) and columns (inputs).
         dtype: of the values, such as ``bfloat16``.

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from gossamer.core import Site, Support, SupportError, UnsupportedError, sites
 from gossamer.core.errors import unknown
 from gossamer.layout import Packed, pack, support_of, unpack
-from gossamer.ops import PackedLinear
+from gossamer.ops import PackedConv2d, PackedLinear
+
+PACKED = (PackedLinear, PackedConv2d)
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Matrix:
 
     Args:
         name: the site's name.
-        kind: linear, conv1d or expert.
+        kind: linear, conv1d, expert or conv2d.
         param: name of the whole parameter; differs from ``name`` for experts.
         weight: the view ``[out, in]``, or the packed weight.
     """
@@ -51,18 +53,23 @@ def matrices(model: nn.Module) -> list[Matrix]:
     """
     tied = tied_names(model)
     found = {
-        name: module.packed for path, module in model.named_modules()
-        if isinstance(module, PackedLinear)
+        name: module for path, module in model.named_modules()
+        if isinstance(module, PACKED)
         and (name := f"{path}.weight" if path else "weight") not in tied
     }
     dense = {site.name: site for site in _dense_sites(model, bool(found))}
     everything = [
-        Matrix(name, "linear", name, weight) for name, weight in found.items()
+        Matrix(name, packed_kind(module), name, module.packed) for name, module in found.items()
     ] + [
         Matrix(name, site.kind, parameter_name(name), site.view()) for name, site in dense.items()
     ]
     order = {name: i for i, (name, _) in enumerate(model.named_modules())}
     return sorted(everything, key=lambda m: order[m.param.rpartition(".")[0]])
+
+
+def packed_kind(module: PackedLinear | PackedConv2d) -> str:
+    """The kind of site that a packed layer stands for."""
+    return "conv2d" if isinstance(module, PackedConv2d) else "linear"
 
 
 def _dense_sites(model: nn.Module, may_be_empty: bool) -> list[Site]:
@@ -88,8 +95,15 @@ def expert_index(site: str) -> int | None:
 def matrix_in(site: str, kind: str, param: Tensor) -> Matrix:
     """The matrix of a site inside its whole dense parameter."""
     index = expert_index(site)
-    weight = param if index is None else param[index]
-    return Matrix(site, kind, parameter_name(site), weight.t() if kind == "conv1d" else weight)
+    return Matrix(site, kind, parameter_name(site),
+                  as_matrix(kind, param if index is None else param[index]))
+
+
+def as_matrix(kind: str, weight: Tensor) -> Tensor:
+    """``[out, in]`` of a weight as its module stores it."""
+    if kind == "conv2d":
+        return weight.flatten(1)
+    return weight.t() if kind == "conv1d" else weight
 
 
 def packed_parts(model: nn.Module) -> dict[str, str]:
@@ -97,7 +111,7 @@ def packed_parts(model: nn.Module) -> dict[str, str]:
     return {
         f"{path}.{part}" if path else part: f"{path}.weight" if path else "weight"
         for path, module in model.named_modules(remove_duplicate=False)
-        if isinstance(module, PackedLinear)
+        if isinstance(module, PACKED)
         for part in module.packed.parts
     }
 

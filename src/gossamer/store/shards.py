@@ -15,7 +15,7 @@ from gossamer.core import ConfigError
 from gossamer.layout import Packed, check_packed
 from gossamer.store.digest import FileRecord
 from gossamer.store.manifest import SiteRecord
-from gossamer.store.matrices import expert_index, kept, parameter_name
+from gossamer.store.matrices import as_matrix, expert_index, kept, parameter_name
 from gossamer.store.safetensor import FileWriter
 
 SHARD_BYTES = 512 << 20
@@ -126,7 +126,7 @@ def dense_record(kind: str, param: Tensor, site: str, pattern: str | None) -> Si
     """The record of a site whose whole parameter is stored dense."""
     index = expert_index(site)
     weight = param if index is None else param[index]
-    rows, cols = (weight.shape[1], weight.shape[0]) if kind == "conv1d" else weight.shape
+    rows, cols = as_matrix(kind, weight).shape
     size = weight.numel() * weight.element_size()
     return SiteRecord(kind, "dense", (rows, cols), _dtype(weight), int(weight.count_nonzero()),
                       size, pattern)

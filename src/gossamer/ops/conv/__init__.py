@@ -2,8 +2,8 @@
 
 from gossamer.ops.conv.function import conv2d, explain
 from gossamer.ops.conv.kernels import Kernel, fallbacks, register
-from gossamer.ops.conv.module import PackedConv2d
+from gossamer.ops.conv.module import PackedConv2d, window_of
 from gossamer.ops.conv.window import FREE, RELU, RELU6, Window
 
 __all__ = ["FREE", "RELU", "RELU6", "Kernel", "PackedConv2d", "Window", "conv2d", "explain",
-           "fallbacks", "register"]
+           "fallbacks", "register", "window_of"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.grad import conv2d_input, conv2d_weight
 
 from gossamer.core import Support
 from gossamer.layout import Packed, layout_of, support_of, unpack
@@ -32,15 +31,23 @@ def conv2d(
 def grad_x(grad: Tensor, shape: list[int], packed: Packed, window: Window) -> Tensor:
     """``dL/dx`` of that shape."""
     weight = dense_weight(packed, window).to(grad.dtype)
-    return conv2d_input(
-        shape, weight, grad, window.stride, window.padding, window.dilation)
+    return _gradients(grad, grad.new_empty(1).expand(shape), weight, window, 0)
 
 
 def grad_values(grad: Tensor, x: Tensor, packed: Packed, window: Window) -> Tensor:
     """``dL/dvalues``: the dense weight's gradient at the kept places, shaped as the values."""
     rows, cols = packed.shape
-    full = conv2d_weight(
-        x.to(grad.dtype), [rows, cols // window.places, *window.kernel], grad, window.stride,
-        window.padding, window.dilation)
+    weight = grad.new_empty(1).expand(rows, cols // window.places, *window.kernel)
+    full = _gradients(grad, x.to(grad.dtype), weight, window, 1).contiguous()
     support = Support.full(rows, cols) if packed.layout == "dense" else support_of(packed)
     return layout_of(packed.layout).pack(full.view(rows, cols).to(packed.dtype), support)["values"]
+
+
+def _gradients(grad: Tensor, x: Tensor, weight: Tensor, window: Window, which: int) -> Tensor:
+    """The gradient with respect to x (0) or the weight (1)."""
+    wanted = [which == 0, which == 1, False]
+    found = torch.ops.aten.convolution_backward(
+        grad, x, weight, None, window.stride, window.padding, window.dilation, False, [0, 0], 1,
+        wanted)
+    given: Tensor = found[which]
+    return given
