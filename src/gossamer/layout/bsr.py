@@ -102,10 +102,10 @@ def _check(packed: Packed) -> None:
     (rows, cols), values = packed.shape, packed.values
     if values.dim() != 3 or 0 in values.shape[1:] or rows % values.shape[1] or (
         cols % values.shape[2]
-    ):
+    ) or values.shape[1:].numel() == 1:
         raise SupportError(
             f"The values of a bsr matrix of shape {packed.shape} must be [blocks, height, width] "
-            f"with blocks that tile it, not of shape {tuple(values.shape)}."
+            f"with blocks of several weights that tile it, not of shape {tuple(values.shape)}."
         )
     blocks, height, width = values.shape
     across = cols // width

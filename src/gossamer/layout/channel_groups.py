@@ -90,10 +90,10 @@ def _nbytes(support: Support, itemsize: int) -> int | None:
 
 def _check(packed: Packed) -> None:
     (rows, cols), values = packed.shape, packed.values
-    if values.dim() != 3 or values.shape[2] == 0 or values.shape[0] != -(-rows // values.shape[2]):
+    if values.dim() != 3 or values.shape[2] < 2 or values.shape[0] != -(-rows // values.shape[2]):
         raise SupportError(
-            f"The values of a channel_groups matrix of {rows} rows must be [groups, kept, G] with "
-            f"as many groups as it takes, not of shape {tuple(values.shape)}."
+            f"The values of a channel_groups matrix of {rows} rows must be [groups, kept, G], G "
+            f"at least 2, with as many groups as it takes, not of shape {tuple(values.shape)}."
         )
     groups, kept, size = values.shape
     expect(packed, "values", None, (groups, kept, size))

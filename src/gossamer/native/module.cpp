@@ -12,6 +12,7 @@ namespace nb = nanobind;
 using gossamer::Isa;
 
 namespace gossamer {
+void bind_block(nb::module_& m);
 void bind_decode(nb::module_& m);
 void bind_linear(nb::module_& m);
 void bind_obs(nb::module_& m);
@@ -40,6 +41,7 @@ NB_MODULE(_core, m) {
   m.def("isa", [] { return std::string(gossamer::isa_name(gossamer::current_isa())); });
   m.def("isas", &available);
   m.def("set_isa", &set_isa, nb::arg("name"));
+  gossamer::bind_block(m);
   gossamer::bind_decode(m);
   gossamer::bind_linear(m);
   gossamer::bind_obs(m);

@@ -1,0 +1,281 @@
+// The driver of y = W x where rows of W share their columns: blocks, channel groups, grouped N:M.
+#include "block.h"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/tuple.h>
+
+#include <algorithm>
+#include <cstring>
+#include <tuple>
+
+#include "block_rows.h"
+#include "driver.h"
+#include "isa.h"
+#include "parallel.h"
+
+namespace nb = nanobind;
+
+namespace gossamer {
+
+typedef float Four __attribute__((vector_size(16), may_alias));
+
+static void turn_plain(const float* sums, int64_t width, int64_t rows, int64_t inputs, float* y,
+                       int64_t rows_of_y) {
+  turn_some(sums, width, rows, 0, inputs, y, rows_of_y);
+}
+
+const BlockKernels& plain_blocks() {
+  static constexpr BlockKernels kernels = {
+      {add_tile<Four, 8, 2, 4>, add_tile<Four, 16, 2, 4>, add_tile<Four, 32, 2, 4>,
+       add_tile<Four, 64, 2, 4>},
+      turn_plain};
+  return kernels;
+}
+
+namespace {
+
+enum class Kind { bsr = 0, channel_groups = 1, group_nm = 2 };
+
+constexpr int64_t kWidest = 64;    // inputs of a panel
+constexpr int64_t kTogether = 8;   // panels filled before the rows are walked
+constexpr int64_t kMostPlaces = 64;  // N of grouped N:M
+constexpr int64_t kTurned = 16;    // inputs and columns that are turned at a time
+
+const BlockKernels& block_kernels() {
+#if GOSSAMER_X86
+  switch (current_isa()) {
+    case Isa::avx512: return avx512_blocks();
+    case Isa::avx2: return avx2_blocks();
+    default: break;
+  }
+#endif
+  return plain_blocks();
+}
+
+struct Blocks {
+  Kind kind;
+  int64_t rows, cols;
+  int64_t height, width;    // bsr: of a block; channel_groups: G and kept; group_nm: P g and N
+  int64_t group, runs, m;   // group_nm: g, runs of M columns
+  const void* values;
+  bool half;
+  const void* index;        // columns, or the order of rows
+  bool wide;
+  const int64_t* starts;    // bsr
+  const int32_t* patterns;  // group_nm: [P, N] places
+
+  int64_t units() const { return (rows + height - 1) / height; }
+  int64_t panel_rows() const { return kind == Kind::group_nm ? runs * m : cols; }
+};
+
+struct Run {
+  Blocks w;
+  Array x, bias;
+  int64_t batch;
+  void* y;
+  bool y_half;
+  int64_t first;            // input that the panels begin with
+  int64_t inputs;           // in the panels
+  float* panels;
+};
+
+int kernel_of(int64_t inputs) {
+  int kernel = 0;
+  while (kernel < 3 && (int64_t{8} << kernel) < inputs) ++kernel;
+  return kernel;
+}
+
+// Places of one panel among the inputs, and of its memory.
+struct Panel {
+  int64_t first, count, width;
+  int kernel;
+  float* data;
+};
+
+Panel panel_of(const Run& run, int64_t number) {
+  const int64_t before = number * kWidest, count = std::min(kWidest, run.inputs - before);
+  const int kernel = kernel_of(count);
+  return {run.first + before, count, int64_t{8} << kernel, kernel,
+          run.panels + before * run.w.panel_rows()};
+}
+
+// Columns of x become rows of the panel, some of each at a time so that both stay in the cache.
+void fill_panel(void* context, int64_t number) {
+  const Run& run = *static_cast<const Run*>(context);
+  const Panel p = panel_of(run, number);
+  const int64_t cols = run.w.cols;
+  for (int64_t c0 = 0; c0 < cols; c0 += kTurned) {
+    const int64_t c1 = std::min(c0 + kTurned, cols);
+    for (int64_t i = 0; i < p.count; ++i) {
+      const int64_t from = (p.first + i) * cols;
+      for (int64_t c = c0; c < c1; ++c) p.data[c * p.width + i] = run.x[from + c];
+    }
+    if (p.count == p.width) continue;
+    for (int64_t c = c0; c < c1; ++c) {
+      std::fill(p.data + c * p.width + p.count, p.data + (c + 1) * p.width, 0.0f);
+    }
+  }
+  const int64_t beyond = (run.w.panel_rows() - cols) * p.width;
+  std::fill_n(p.data + cols * p.width, beyond, 0.0f);
+}
+
+int64_t column_of(const Blocks& w, int64_t i) {
+  return w.wide ? static_cast<const int32_t*>(w.index)[i]
+                : static_cast<const uint16_t*>(w.index)[i];
+}
+
+// Values from a place on as floats: where they lie, or converted in the memory given.
+const float* floats(const Blocks& w, int64_t from, int64_t count, Scratch& memory) {
+  if (!w.half) return static_cast<const float*>(w.values) + from;
+  float* out = memory.get<float>(count + 1);
+  const uint16_t* given = static_cast<const uint16_t*>(w.values) + from;
+  for (int64_t i = 0; i < count; ++i) out[i] = as_float(given[i]);
+  return out;
+}
+
+struct Memory {
+  Scratch values, columns, turned, sums;
+};
+
+Tile bsr_tile(const Blocks& w, int64_t unit, Memory& memory) {
+  const int64_t first = w.starts[unit], blocks = w.starts[unit + 1] - first;
+  const int64_t size = w.height * w.width, count = blocks * w.width;
+  const float* values = floats(w, first * size, blocks * size, memory.values);
+  float* rows = memory.turned.get<float>(w.height * count + 1);
+  int32_t* columns = memory.columns.get<int32_t>(count + 1);
+  for (int64_t b = 0; b < blocks; ++b) {
+    const int64_t column = column_of(w, first + b) * w.width;
+    for (int64_t k = 0; k < w.width; ++k) {
+      columns[b * w.width + k] = static_cast<int32_t>(column + k);
+    }
+    for (int64_t r = 0; r < w.height; ++r) {
+      std::memcpy(rows + r * count + b * w.width, values + b * size + r * w.width,
+                  w.width * sizeof(float));
+    }
+  }
+  return {rows, count, 1, columns, count, nullptr, w.height};
+}
+
+Tile group_tile(const Blocks& w, int64_t unit, Memory& memory) {
+  const int64_t kept = w.width;
+  int32_t* columns = memory.columns.get<int32_t>(kept + 1);
+  for (int64_t k = 0; k < kept; ++k) columns[k] = static_cast<int32_t>(column_of(w, unit * kept + k));
+  const float* values = floats(w, unit * kept * w.height, kept * w.height, memory.values);
+  return {values, 1, w.height, columns, kept, nullptr, w.height};
+}
+
+// Grouped N:M: a tile for each run of columns and each pattern.
+void add_chunk(const Blocks& w, int64_t unit, const float* values, const Panel& p, float* sums) {
+  const auto add = block_kernels().add[p.kernel];
+  const int64_t n = w.width, g = w.group;
+  const int16_t* order = static_cast<const int16_t*>(w.index) + unit * w.runs * w.height;
+  int32_t columns[kMostPlaces];
+  for (int64_t run = 0; run < w.runs; ++run) {
+    for (int64_t slot = 0; slot < w.height; slot += g) {
+      const int32_t* places = w.patterns + slot / g * n;
+      for (int64_t k = 0; k < n; ++k) columns[k] = static_cast<int32_t>(run * w.m) + places[k];
+      const int64_t at = run * w.height + slot;
+      add({values + at * n, n, 1, columns, n, order + at, g}, p.data, sums);
+    }
+  }
+}
+
+void drain(const Run& run, const Panel& p, int64_t row, int64_t rows, const float* sums) {
+  if (!run.y_half) {
+    float* y = static_cast<float*>(run.y) + p.first * run.w.rows + row;
+    block_kernels().turn(sums, p.width, rows, p.count, y, run.w.rows);
+    return;
+  }
+  uint16_t* y = static_cast<uint16_t*>(run.y) + p.first * run.w.rows + row;
+  for (int64_t i = 0; i < p.count; ++i) {
+    for (int64_t r = 0; r < rows; ++r) {
+      y[i * run.w.rows + r] = round_to_half(sums[r * p.width + i]);
+    }
+  }
+}
+
+// One row of blocks, group or chunk times every panel.
+void multiply_unit(void* context, int64_t unit) {
+  static thread_local Memory memory;
+  const Run& run = *static_cast<const Run*>(context);
+  const Blocks& w = run.w;
+  const int64_t row = unit * w.height, rows = std::min(w.height, w.rows - row);
+  float* sums = memory.sums.get<float>(w.height * kWidest);
+  Tile tile{};
+  if (w.kind == Kind::group_nm) {
+    const int64_t size = w.runs * w.height * w.width;
+    tile.values = floats(w, unit * size, size, memory.values);
+  } else {
+    tile = w.kind == Kind::bsr ? bsr_tile(w, unit, memory) : group_tile(w, unit, memory);
+  }
+  for (int64_t number = 0; number * kWidest < run.inputs; ++number) {
+    const Panel p = panel_of(run, number);
+    for (int64_t r = 0; r < w.height; ++r) {
+      const float bias = run.bias.data != nullptr && r < rows ? run.bias[row + r] : 0.0f;
+      std::fill_n(sums + r * p.width, p.width, bias);
+    }
+    if (w.kind == Kind::group_nm) add_chunk(w, unit, tile.values, p, sums);
+    else block_kernels().add[p.kernel](tile, p.data, sums);
+    drain(run, p, row, rows, sums);
+  }
+}
+
+struct Shared {
+  void (*part)(void* context, int64_t number);
+  void* context;
+  int64_t count, parts;
+};
+
+void share(void* context, int64_t part) {
+  const Shared& all = *static_cast<const Shared*>(context);
+  for (int64_t i = all.count * part / all.parts; i < all.count * (part + 1) / all.parts; ++i) {
+    all.part(all.context, i);
+  }
+}
+
+void for_each(int64_t count, int64_t threads, Run& run, void (*part)(void*, int64_t)) {
+  Shared all{part, &run, count, std::max<int64_t>(1, std::min(count, threads))};
+  parallel(all.parts, share, &all);
+}
+
+void multiply(Run& run, int64_t threads) {
+  static thread_local Scratch memory;
+  const int64_t most = std::min(run.batch, kTogether * kWidest);
+  run.panels = memory.get<float>((most + kWidest) * run.w.panel_rows() + 1);
+  for (run.first = 0; run.first < run.batch; run.first += most) {
+    run.inputs = std::min(most, run.batch - run.first);
+    for_each((run.inputs + kWidest - 1) / kWidest, threads, run, fill_panel);
+    for_each(run.w.units(), threads, run, multiply_unit);
+  }
+}
+
+const void* pointer(uintptr_t address) { return reinterpret_cast<const void*>(address); }
+
+// kind; rows, cols; height, width, group, runs and M, as in Blocks
+using BlockShape = std::tuple<int, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>;
+// addresses of values, index, row starts and patterns; 0 for those that the layout lacks
+using BlockParts = std::tuple<uintptr_t, uintptr_t, uintptr_t, uintptr_t>;
+
+Blocks blocks_of(const BlockShape& shape, const BlockParts& parts, bool half, bool wide) {
+  const auto [kind, rows, cols, height, width, group, runs, m] = shape;
+  const auto [values, index, starts, patterns] = parts;
+  return {static_cast<Kind>(kind), rows, cols, height, width, group, runs, m, pointer(values), half,
+          pointer(index), wide, static_cast<const int64_t*>(pointer(starts)),
+          static_cast<const int32_t*>(pointer(patterns))};
+}
+
+}  // namespace
+
+void bind_block(nb::module_& m) {
+  m.def("block_linear", [](BlockShape shape, BlockParts parts, bool half, bool wide, uintptr_t x,
+                           bool x_half, int64_t batch, uintptr_t bias, bool bias_half, uintptr_t y,
+                           bool y_half, int64_t threads) {
+    nb::gil_scoped_release unlocked;
+    Run run{blocks_of(shape, parts, half, wide), {pointer(x), x_half}, {pointer(bias), bias_half},
+            batch, reinterpret_cast<void*>(y), y_half, 0, 0, nullptr};
+    multiply(run, threads);
+  });
+  m.attr("most_places") = kMostPlaces;
+}
+
+}  // namespace gossamer

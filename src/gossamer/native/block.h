@@ -1,0 +1,34 @@
+// Products with dense tiles of kept weights: rows that share their columns.
+//
+// A panel holds one column after the other, `width` inputs side by side: [cols, width]. A tile is a
+// few rows with one list of columns, so that every input that is read serves all of its rows.
+#pragma once
+
+#include <cstdint>
+
+namespace gossamer {
+
+struct Tile {
+  const float* values;     // of row r and the k-th column at r * row_step + k * column_step
+  int64_t row_step, column_step;
+  const int32_t* columns;
+  int64_t count;           // columns
+  const int16_t* order;    // which row of the sums each row adds to; null where it is the same
+  int64_t rows;
+};
+
+struct BlockKernels {
+  // sums[r * width + i] += value(r, k) * panel[columns[k] * width + i], by width: 8, 16, 32 and 64.
+  void (*add[4])(const Tile& tile, const float* panel, float* sums);
+  // y[i * rows_of_y + r] = sums[r * width + i] for r < rows and i < inputs.
+  void (*turn)(const float* sums, int64_t width, int64_t rows, int64_t inputs, float* y,
+               int64_t rows_of_y);
+};
+
+const BlockKernels& plain_blocks();
+#if GOSSAMER_X86
+const BlockKernels& avx2_blocks();
+const BlockKernels& avx512_blocks();
+#endif
+
+}  // namespace gossamer

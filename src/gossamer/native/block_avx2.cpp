@@ -1,0 +1,15 @@
+#include "block_turn_avx2.h"
+
+namespace gossamer {
+
+typedef float Floats __attribute__((vector_size(32), may_alias));
+
+const BlockKernels& avx2_blocks() {
+  static constexpr BlockKernels kernels = {
+      {add_tile<Floats, 8, 1, 8>, add_tile<Floats, 16, 2, 4>, add_tile<Floats, 32, 2, 4>,
+       add_tile<Floats, 64, 2, 4>},
+      turn_avx2};
+  return kernels;
+}
+
+}  // namespace gossamer
