@@ -10,7 +10,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossamer.core import ConfigError, PatternError, Support, UnsupportedError, nm, select
+from gossamer.core import (
+    ConfigError,
+    DataError,
+    PatternError,
+    Support,
+    UnsupportedError,
+    nm,
+    select,
+)
 from gossamer.measure.hardware import (
     DEVICES,
     Device,
@@ -25,7 +33,7 @@ from gossamer.measure.hardware import (
     rate_of,
 )
 from gossamer.measure.hardware.calibrate import calibrate
-from gossamer.measure.hardware.kernels import Costs, Kernel, Sample, fit
+from gossamer.measure.hardware.kernels import Costs, Kernel, Sample, from_samples
 from gossamer.measure.operations import Op, Work, operations
 from tests import zoo
 
@@ -197,22 +205,37 @@ def test_load_balance_by_hand() -> None:
 
 
 @given(
-    call=st.floats(1e-6, 1e-4), position=st.floats(1e-10, 1e-9), kept=st.floats(1e-10, 1e-9))
-def test_a_fit_finds_the_costs_that_made_the_times(
-    call: float, position: float, kept: float
+    call=st.floats(1e-6, 1e-5), low=st.floats(1e-10, 1e-9), high=st.floats(1e-10, 1e-9),
+    share=st.floats(0, 1))
+def test_costs_are_those_that_made_the_times(
+    call: float, low: float, high: float, share: float
 ) -> None:
-    truth = Kernel("csr", "float32", "rows", (Costs(1, call, position, kept),), (0.1, 6.0), 0.0)
-    sizes = [(10**6, 10**5), (10**6, 5 * 10**5), (4096, 2048), (10**7, 10**5)]
-    samples = [Sample(p, k, 1, truth.seconds(p, k, 1), round(truth.nbytes(p, k)))
-               for p, k in sizes]
-    found = fit("csr", "float32", "rows", samples)
-    assert found.error < 1e-6
-    assert found.seconds(10**5, 10**4, 1) == pytest.approx(truth.seconds(10**5, 10**4, 1), rel=1e-4)
-    assert found.nbytes(10**6, 10**5) == pytest.approx(truth.nbytes(10**6, 10**5), rel=1e-3)
+    def sample(side: int, density: float, rate: float, batch: int) -> Sample:
+        positions = side * side
+        kept = round(density * positions)
+        return Sample(positions, kept, batch, batch * (call + rate * positions),
+                      positions // 8 + 2 * kept)
+
+    pairs = [(sample(1024, d, rate, b), sample(64, d, rate, b))
+             for d, rate in ((0.125, low), (0.5, high)) for b in (1, 4)]
+    found = from_samples("bitmask", "bfloat16", "unstructured", pairs)
+    density = 0.125 + share * 0.375
+    rate = low + share * (high - low)
+    for batch in (1, 2, 4, 8):
+        seconds = found.seconds(2.0**22, density * 2.0**22, batch)
+        assert seconds == pytest.approx(batch * (call + rate * 2**22), rel=1e-6)
+    assert found.nbytes(800, 400) == pytest.approx(100 + 800)
+
+
+def test_a_kernel_needs_times() -> None:
+    with pytest.raises(DataError, match="pairs of a large and a small"):
+        from_samples("csr", "float32", "rows", [])
 
 
 def kernel(layout: str, pattern: str, per_kept: float) -> Kernel:
-    return Kernel(layout, "float32", pattern, (Costs(1, 0.0, 0.0, per_kept),), (0.0, 4.0), 0.0)
+    """A kernel that costs so much a kept weight, and nothing else."""
+    costs = (Costs(1, 0.0, 0.0, 0.0), Costs(1, 1.0, 0.0, per_kept))
+    return Kernel(layout, "float32", pattern, costs, (0.0, 4.0))
 
 
 def test_a_cpu_takes_the_quickest_kernel_that_holds_the_pattern() -> None:
@@ -297,7 +320,7 @@ def test_vendors_figures_say_that_they_are_not_measured() -> None:
 
 def test_calibration_covers_both_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
     module = "gossamer.measure.hardware.calibrate"
-    monkeypatch.setattr(f"{module}._SHAPE", (64, 64))
+    monkeypatch.setattr(f"{module}._SHAPE", (96, 96))
     monkeypatch.setattr(f"{module}._BATCHES", (1,))
     monkeypatch.setattr(f"{module}._SECONDS", 0.0)
     assert {k.dtype for k in calibrate()} == {"float32", "bfloat16"}

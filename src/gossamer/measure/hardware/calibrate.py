@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from gossamer import native
-from gossamer.core import Keep, Support, nm, rows, select, unstructured
+from gossamer.core import Keep, Pattern, Support, nm, rows, select, unstructured
 from gossamer.layout import Packed, pack
-from gossamer.measure.hardware.kernels import Kernel, Sample, fit
+from gossamer.measure.hardware.kernels import Kernel, Sample, from_samples
 from gossamer.ops import linear
 
 _SHAPE = (1024, 1024)  # 2 to 4 MB: in the last-level cache, past the one before it
 _SMALL = (64, 64)
 _BATCHES = (1, 4, 16, 64, 128)
-_DENSITIES = (0.5, 0.2, 0.05)
+_DENSITIES = (0.7, 0.5, 0.3, 0.2, 0.1, 0.05)
 _NM = ((2, 4), (4, 32), (2, 32))
 _DTYPES = (torch.float32, torch.bfloat16)
 _AT_LEAST, _SECONDS = 5, 0.01  # repeats, and the time that is spent on more of them
@@ -40,50 +41,60 @@ def least_seconds(call: Callable[[], object]) -> float:
 
 
 def calibrate() -> tuple[Kernel, ...]:
-    """Fitted costs of every layout's kernel and of torch's product, in float32 and bfloat16."""
+    """Measured costs of every layout's kernel and of torch's product, in float32 and bfloat16."""
     found = []
     for dtype in _DTYPES:
         name = str(dtype).removeprefix("torch.")
-        found.append(fit("torch", name, "unstructured", list(_dense_samples(dtype))))
+        found.append(from_samples("torch", name, "unstructured", list(_torch_pairs(dtype))))
         if native.core is None:
             continue
         if dtype is torch.bfloat16:  # torch computes the dense layout of float32
-            found.append(fit("dense", name, "unstructured", list(_samples("dense", dtype, [
-                Support.full(*_SHAPE), Support.full(*_SMALL)]))))
+            pairs = list(_pairs("dense", dtype, lambda shape, _: Support.full(*shape), (1.0,)))
+            found.append(from_samples("dense", name, "unstructured", pairs))
         for layout, pattern in (("bitmask", unstructured()), ("csr", unstructured()),
                                 ("condensed", rows())):
-            supports = [_support(_SHAPE, pattern, share) for share in _DENSITIES]
-            supports.append(_support(_SMALL, pattern, 0.5))
-            found.append(fit(layout, name, str(pattern), list(_samples(layout, dtype, supports))))
+            pairs = list(_pairs(layout, dtype, functools.partial(_random, pattern), _DENSITIES))
+            found.append(from_samples(layout, name, str(pattern), pairs))
         for n, m in _NM:
-            supports = [select(torch.rand(shape), nm(n, m)) for shape in (_SHAPE, _SMALL)]
-            found.append(fit("nm", name, f"{n}:{m}", list(_samples("nm", dtype, supports))))
+            pairs = list(_pairs("nm", dtype, functools.partial(_random, nm(n, m)), (n / m,)))
+            found.append(from_samples("nm", name, f"{n}:{m}", pairs))
     return tuple(found)
 
 
-def _support(shape: tuple[int, int], pattern: object, share: float) -> Support:
-    return select(torch.rand(shape), pattern, Keep.fraction(share))  # type: ignore[arg-type]
+def _random(pattern: Pattern, shape: tuple[int, int], share: float) -> Support:
+    keep = None if pattern.is_nm else Keep.fraction(share)
+    return select(torch.rand(shape), pattern, keep)
 
 
-def _samples(layout: str, dtype: torch.dtype, supports: list[Support]) -> Iterator[Sample]:
-    for support in supports:
-        packed = pack(torch.randn(support.shape), support, layout, dtype)
+def _pairs(
+    layout: str, dtype: torch.dtype, choose: Callable[[tuple[int, int], float], Support],
+    densities: Sequence[float],
+) -> Iterator[tuple[Sample, Sample]]:
+    """A large and a small matrix at every density and batch."""
+    for share in densities:
+        supports = [choose(shape, share) for shape in (_SHAPE, _SMALL)]
+        packed = [pack(torch.randn(s.shape), s, layout, dtype) for s in supports]
         for batch in _BATCHES:
-            x = torch.randn(batch, support.shape[1]).to(dtype)
-            yield _sample(packed, support, x)
+            large, small = (
+                _sample(matrix, support.nnz, torch.randn(batch, matrix.shape[1]).to(dtype))
+                for matrix, support in zip(packed, supports))
+            yield large, small
 
 
-def _sample(packed: Packed, support: Support, x: Tensor) -> Sample:
-    positions = support.shape[0] * support.shape[1]
+def _sample(packed: Packed, kept: int, x: Tensor) -> Sample:
     seconds = least_seconds(lambda: linear(x, packed))
-    return Sample(positions, support.nnz, len(x), seconds, packed.nbytes)
+    return Sample(packed.shape[0] * packed.shape[1], kept, len(x), seconds, packed.nbytes)
 
 
-def _dense_samples(dtype: torch.dtype) -> Iterator[Sample]:
-    for rows_, cols in (_SHAPE, _SMALL):
-        weight = torch.randn(rows_, cols).to(dtype)
-        for batch in _BATCHES:
-            x = torch.randn(batch, cols).to(dtype)
-            seconds = least_seconds(lambda x=x, weight=weight: x @ weight.t())  # type: ignore[misc]
-            size = weight.numel()
-            yield Sample(size, size, batch, seconds, size * weight.element_size())
+def _torch_pairs(dtype: torch.dtype) -> Iterator[tuple[Sample, Sample]]:
+    weights = [torch.randn(shape).to(dtype) for shape in (_SHAPE, _SMALL)]
+    for batch in _BATCHES:
+        large, small = (_torch_sample(w, torch.randn(batch, w.shape[1]).to(dtype))
+                        for w in weights)
+        yield large, small
+
+
+def _torch_sample(weight: Tensor, x: Tensor) -> Sample:
+    seconds = least_seconds(lambda: torch.nn.functional.linear(x, weight))
+    size = weight.numel()
+    return Sample(size, size, len(x), seconds, size * weight.element_size())

@@ -22,7 +22,7 @@ from gossamer.measure.hardware.calibrate import calibrate, least_seconds
 from gossamer.measure.hardware.device import CPU, Device
 from gossamer.measure.hardware.kernels import Costs, Kernel
 
-_FORMAT = 1
+_FORMAT = 2
 _TELLING = ("cpu", "cores", "threads", "instructions", "kernels", "memory_bytes", "versions")
 _LARGE = 256 << 20  # bytes read to measure memory: past every last-level cache but the largest
 _CACHE = 8 << 20  # last-level cache where the system does not say
@@ -31,7 +31,7 @@ _ELEMENTS = 1 << 16
 
 
 def this_cpu(again: bool = False) -> Device:
-    """This machine with the threads that torch uses now, measured in about ten seconds.
+    """This machine with the threads that torch uses now, measured in about fifteen seconds.
 
     Measured are the rate at which memory and the last-level cache are read, the rate of torch's
     products in float32 and bfloat16, of element-wise additions, and the costs of gossamer's

@@ -1,12 +1,10 @@
-"""Kernel: what a packed product costs apart from reading memory, fitted to measured times."""
+"""Kernel: what a packed product costs apart from reading memory, from measured times."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-
-import numpy as np
 
 from gossamer.core import DataError
 
@@ -32,36 +30,31 @@ class Sample:
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of a product with so many inputs: ``call + position * P + kept * K``.
+    """Seconds of products at one batch and density: ``call + position * positions``.
 
     Args:
         batch: inputs.
+        density: share of the entries that is stored.
         call: of a call, whatever its size.
-        position: of each entry of the matrix.
-        kept: of each stored entry, besides.
+        position: of each entry of the matrix, kept or not.
     """
 
     batch: int
+    density: float
     call: float
     position: float
-    kept: float
-
-    def seconds(self, positions: float, kept: float) -> float:
-        """Time of one product."""
-        return self.call + self.position * positions + self.kept * kept
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """Seconds of a product whose bytes are at hand, by size, kept weights and inputs.
+    """Seconds of a product whose bytes are at hand, by size, density and inputs.
 
     Args:
         layout: of the packed matrix; ``torch`` for torch's dense product.
         dtype: of the stored values.
-        pattern: the pattern that it was fitted to.
-        costs: at each batch that was measured, ascending.
+        pattern: the pattern of the masks that it was measured with.
+        costs: at every batch and density that was measured.
         sizes: bytes of a position and of a kept weight.
-        error: greatest relative error of the fit over its samples.
     """
 
     layout: str
@@ -69,70 +62,78 @@ class Kernel:
     pattern: str
     costs: tuple[Costs, ...]
     sizes: tuple[float, float]
-    error: float
 
     def seconds(self, positions: float, kept: float, batch: int) -> float:
         """Time of a product whose bytes need not come from memory.
 
-        Between the batches that were measured it is interpolated; beyond the last it grows in
-        proportion.
+        Between the densities and the batches that were measured it is interpolated; outside the
+        densities it stays as at the nearest, beyond the last batch it grows in proportion.
 
-        >>> costs = (Costs(1, 1.0, 0.0, 0.5), Costs(3, 1.0, 0.0, 1.0))
-        >>> kernel = Kernel("csr", "float32", "rows", costs, (0.0, 6.0), 0.0)
-        >>> kernel.seconds(8, 4, 1), kernel.seconds(8, 4, 2), kernel.seconds(8, 4, 6)
+        >>> costs = (Costs(1, 0.5, 1.0, 0.5), Costs(3, 0.5, 1.0, 1.0))
+        >>> kernel = Kernel("csr", "float32", "rows", costs, (0.0, 6.0))
+        >>> kernel.seconds(4, 2, 1), kernel.seconds(4, 2, 2), kernel.seconds(4, 2, 6)
         (3.0, 4.0, 10.0)
         """
-        first, last = self.costs[0], self.costs[-1]
-        if batch <= first.batch:
-            return first.seconds(positions, kept)
-        for below, above in pairwise(self.costs):
-            if batch <= above.batch:
-                share = (batch - below.batch) / (above.batch - below.batch)
-                return (1 - share) * below.seconds(positions, kept) + share * above.seconds(
-                    positions, kept)
-        return last.seconds(positions, kept) * batch / last.batch
+        batches = sorted({costs.batch for costs in self.costs})
+        times = [self._at(size, positions, kept) for size in batches]
+        if batch > batches[-1]:
+            return times[-1] * batch / batches[-1]
+        return _between(batches, times, batch)
 
     def nbytes(self, positions: float, kept: float) -> float:
         """Bytes of a packed matrix."""
         return self.sizes[0] * positions + self.sizes[1] * kept
 
+    def _at(self, batch: int, positions: float, kept: float) -> float:
+        found = sorted((costs.density, costs.call + costs.position * positions)
+                       for costs in self.costs if costs.batch == batch)
+        densities, times = zip(*found)
+        return _between(densities, times, kept / positions)
 
-def fit(layout: str, dtype: str, pattern: str, samples: Sequence[Sample]) -> Kernel:
-    """The kernel whose costs, none of them negative, come nearest to the samples.
 
-    Relative errors are made small in the mean of squares, for each batch apart.
+def from_samples(layout: str, dtype: str, pattern: str, pairs: Sequence[tuple[Sample, Sample]],
+                 ) -> Kernel:
+    """The kernel that takes the times of all samples.
+
+    Args:
+        layout: of the packed matrices.
+        dtype: of the stored values.
+        pattern: of the masks.
+        pairs: of a large matrix and a small one of about its density, with equal batch; the small
+            one tells what a call costs.
 
     Raises:
-        DataError: fewer than two samples, or a time that is not positive.
+        DataError: no pair, or times and sizes that are not positive.
     """
-    if len(samples) < 2 or min(sample.seconds for sample in samples) <= 0:
-        raise DataError("A kernel's costs are fitted to at least two times above zero.")
-    costs, error = [], 0.0
-    for batch in sorted({sample.batch for sample in samples}):
-        some = [sample for sample in samples if sample.batch == batch]
-        terms = np.array([[1.0, s.positions, s.kept] for s in some])
-        terms /= np.array([s.seconds for s in some])[:, None]
-        found = _non_negative(terms, np.ones(len(some)))
-        error = max(error, float(np.abs(terms @ found - 1).max()))
-        costs.append(Costs(batch, *(float(cost) for cost in found)))
-    shares = np.array([[s.positions / s.nbytes, s.kept / s.nbytes] for s in samples])
-    position, kept = _non_negative(shares, np.ones(len(samples)))
-    return Kernel(layout, dtype, pattern, tuple(costs), (float(position), float(kept)), error)
+    if not pairs or min(min(a.seconds, b.seconds, a.positions - b.positions)
+                        for a, b in pairs) <= 0:
+        raise DataError("A kernel is measured with pairs of a large and a small matrix and times "
+                        "above zero.")
+    costs = []
+    for large, small in pairs:
+        more = large.positions - small.positions
+        position = max(large.seconds - small.seconds, 0.1 * large.seconds) / more
+        call = max(large.seconds - position * large.positions, 0.0)
+        costs.append(Costs(large.batch, large.kept / large.positions, call, position))
+    return Kernel(layout, dtype, pattern, tuple(costs), _sizes([large for large, _ in pairs]))
 
 
-def _non_negative(terms: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The non-negative least squares solution; so few columns that every subset is tried."""
-    columns = terms.shape[1]
-    best, least = np.zeros(columns), np.inf
-    for chosen in range(1, 1 << columns):
-        used = [i for i in range(columns) if chosen >> i & 1]
-        scale = np.abs(terms[:, used]).max(0)
-        if not scale.all():
-            continue
-        found = np.linalg.lstsq(terms[:, used] / scale, wanted, rcond=None)[0] / scale
-        error = float(((terms[:, used] @ found - wanted) ** 2).sum())
-        # A larger subset has to be better by more than rounding.
-        if (found >= 0).all() and error < least - 1e-12:
-            best, least = np.zeros(columns), error
-            best[used] = found
-    return best
+def _sizes(samples: Sequence[Sample]) -> tuple[float, float]:
+    """Bytes of a position and of a kept weight, from the densest and the sparsest matrix."""
+    ordered = sorted(samples, key=lambda sample: sample.kept / sample.positions)
+    first, last = ordered[0], ordered[-1]
+    low, high = first.kept / first.positions, last.kept / last.positions
+    if high - low < 1e-9:
+        return 0.0, last.nbytes / last.kept
+    kept = (last.nbytes / last.positions - first.nbytes / first.positions) / (high - low)
+    return max(last.nbytes / last.positions - kept * high, 0.0), kept
+
+
+def _between(places: Sequence[float], values: Sequence[float], place: float) -> float:
+    """Linear interpolation over ascending places; the end values outside of them."""
+    at = bisect_left(places, place)
+    if at == 0 or at == len(places):
+        return values[0] if at == 0 else values[-1]
+    low, high = places[at - 1], places[at]
+    share = (place - low) / (high - low)
+    return (1 - share) * values[at - 1] + share * values[at]

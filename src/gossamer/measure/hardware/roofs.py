@@ -168,19 +168,35 @@ def _slowest(
     return times[bound], bound, "dense" if kept.density >= 1 else kept.pattern
 
 
+def kernel_time(
+    kernel: Kernel, positions: float, kept: float, batch: int, bandwidth: float
+) -> tuple[float, str]:
+    """Seconds and bound of a product: the kernel's own work, or its bytes where those are slower.
+
+    Args:
+        kernel: with measured costs.
+        positions: entries of the matrix, kept or not.
+        kept: entries that are stored.
+        batch: inputs.
+        bandwidth: bytes a second that the packed matrix comes with.
+    """
+    work = kernel.seconds(positions, kept, batch)
+    streamed = kernel.nbytes(positions, kept) / bandwidth
+    if streamed > work:
+        return streamed, "bytes"
+    return work, "arithmetic" if kernel.layout in _DENSE else "kernel"
+
+
 def _with_kernel(
     op: Op, kernel: Kernel, kept: Saving, load: tuple[int, float]
 ) -> tuple[float, str, str]:
-    """By a kernel whose costs were measured: its own work, or its bytes where those are slower."""
+    """Seconds, bound and layout by one kernel."""
     batch, bandwidth = load
     positions = op.read(batch)
     inputs = max(1, round(op.macs * batch / max(positions, 1)))
     share = kept.density if kernel.layout not in _DENSE else 1.0
-    work = kernel.seconds(positions, positions * share, inputs)
-    streamed = kernel.nbytes(positions, positions * share) / bandwidth
-    bound = "bytes" if streamed > work else (
-        "arithmetic" if kernel.layout in _DENSE else "kernel")
-    return max(work, streamed), bound, kernel.layout
+    seconds, bound = kernel_time(kernel, positions, positions * share, inputs, bandwidth)
+    return seconds, bound, kernel.layout
 
 
 def _fits(kernel: Kernel, kept: Saving) -> bool:
