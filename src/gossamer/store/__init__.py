@@ -10,6 +10,6 @@ from gossamer.store.stream import save_streamed
 from gossamer.store.write import save, write_stream
 
 __all__ = [
-    "About", "Check", "Inspection", "SiteRow", "Totals", "about", "export_onnx", "inspect", "load", "pack",
-    "read_foreign", "save", "save_streamed", "write_stream",
+    "About", "Check", "Inspection", "SiteRow", "Totals", "about", "export_onnx",
+    "inspect", "load", "pack", "read_foreign", "save", "save_streamed", "write_stream",
 ]
