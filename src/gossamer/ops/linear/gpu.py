@@ -25,6 +25,9 @@ _STEP = {"nm": 256, "tiled": 512}
 # Most warps of a program, and a number of warps that keeps the device busy, as measured.
 _SHARED = {"nm": (8, 2048), "tiled": (2, 1600)}
 
+# Words of the longest stream up to which two warps' fit into the shared memory of a program.
+_TWO_FIT = 95
+
 _HALVES = (torch.bfloat16, torch.float16)
 
 
@@ -66,13 +69,20 @@ def account(x: Tensor, form: Form) -> str:
             f"{MOST_INPUTS}")
 
 
-def shares(form: Form) -> tuple[int, int]:
+def words_of(parts: Parts, form: Form) -> int:
+    """A bound, rounded up so that few kernels are compiled, of the words of a tile's streams."""
+    return 0 if form.layout == "nm" else -(-longest_stream(parts[2], parts[1]) // 12) * 12
+
+
+def shares(form: Form, words: int) -> tuple[int, int]:
     """Warps of a program, and programs, that share the columns of 16 rows.
 
     So many that there is work for the whole device where rows are few, and no more: each adds to
-    what has to be summed up.
+    what has to be summed up. ``words`` is that of `words_of`.
     """
     most, enough = _SHARED[form.layout]
+    if words > _TWO_FIT:
+        most = 1
     blocks, found = form.cols // _STEP[form.layout], [1, 1]
     for place, limit in ((0, most), (1, 8)):
         while (found[place] < limit and blocks % (2 * found[0] * found[1]) == 0
@@ -89,17 +99,15 @@ def product(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
     arranged = flat.shape[0] > _UNARRANGED
     if bias is not None:
         bias = bias.contiguous()
+    words = words_of(parts, form)
+    shared = shares(form, words)
     with torch.cuda.device(x.device):
         if form.layout == "nm":
             from gossamer.ops.linear import triton_nm
 
-            y = triton_nm.multiply(flat, parts[0], parts[1], bias, form.rows, shares(form),
-                                   arranged)
+            y = triton_nm.multiply(flat, parts[0], parts[1], bias, form.rows, shared, arranged)
         else:
             from gossamer.ops.linear import triton_tiled
 
-            values, bits, starts = parts
-            words = -(-longest_stream(starts, bits) // 4) * 4
-            y = triton_tiled.multiply(flat, (values, bits, starts), bias, form.rows, words,
-                                      shares(form), arranged)
+            y = triton_tiled.multiply(flat, parts, bias, form.rows, words, shared, arranged)
     return y.view(*x.shape[:-1], form.rows)

@@ -202,7 +202,7 @@ def _tiled_kernel(
         store(d, y, bias, row, rows, column + 8, batch, WARPS, BIASED)
 
 
-def multiply(x: Tensor, parts: tuple[Tensor, Tensor, Tensor], bias: Tensor | None, rows: int,
+def multiply(x: Tensor, parts: tuple[Tensor, ...], bias: Tensor | None, rows: int,
              words: int, shares: tuple[int, int], arranged: bool,
              ahead: bool = True) -> Tensor:
     """``y = x W^T + b`` for x ``[batch, cols]``, contiguous, at most 16 inputs.
