@@ -11,7 +11,7 @@ from torch import nn
 from gossamer.core import ConfigError, UnsupportedError
 from gossamer.measure import macs_per_token
 from gossamer.measure.operations import Op, operations
-from gossamer.ops import PackedLinear
+from gossamer.ops import PackedConv2d, PackedLinear
 from tests import zoo
 
 LENGTH = 16
@@ -83,6 +83,13 @@ def test_a_packed_layer_counts_as_the_matrix_that_it_stands_for() -> None:
     ours, theirs = operations(packed, inputs=x), operations(dense, inputs=x)
     assert ours.ops == theirs.ops
     assert ours.parameters == theirs.parameters
+
+
+def test_a_packed_convolution_as_well() -> None:
+    plain = nn.Conv2d(8, 6, 3, padding=1, bias=False)
+    packed = nn.Sequential(PackedConv2d.from_conv(plain, layout="csr"))
+    x = torch.zeros(1, 8, 5, 5)
+    assert operations(packed, inputs=x).ops == operations(nn.Sequential(plain), inputs=x).ops
 
 
 def test_the_model_is_left_alone() -> None:

@@ -10,7 +10,7 @@ import copy
 import inspect
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gossamer.core import ConfigError, UnsupportedError, sites
-from gossamer.ops import PackedLinear
+from gossamer.ops import PackedConv2d, PackedLinear
 
 Kind = Literal["linear", "conv", "attention", "lookup"]
 
@@ -143,7 +143,7 @@ def operations(
         ) from error
     tokens = length if _is_language(ghost) and inputs is None else 0
     parameters = sum(p.numel() for p in model.parameters()) + sum(
-        m.in_features * m.out_features for m in model.modules() if isinstance(m, PackedLinear))
+        math.prod(module.packed.shape) for _, module in _packed(model))
     return Work(type(model).__name__, tuple(counter.ops), parameters, tokens)
 
 
@@ -211,9 +211,8 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.ops: list[Op] = []
         self._names = {_place(p): name for name, p in model.named_parameters()}
-        for path, module in model.named_modules():
-            if isinstance(module, PackedLinear):
-                self._names[_place(module.packed.values)] = f"{path}.weight".removeprefix(".")
+        for name, module in _packed(model):
+            self._names[_place(module.packed.values)] = name
         self._prunable = _prunable(model)
         self._distinct: dict[int, int] = {}  # elements behind tensors that repeat them
         self._scores: set[int] = set()  # storages that hold softmax's output
@@ -306,6 +305,9 @@ def _product(name: str, args: tuple[Any, ...], result: Tensor) -> _Product | Non
     if name == "packed_linear":
         rows, cols = args[-1]
         return _Product("linear", (args[0], args[1]), result.numel() * cols, (rows, cols))
+    if name == "packed_conv2d":
+        x, parts, shape = args[0], args[1], args[4]
+        return _Product("conv", (x, parts[0]), result.numel() * shape[1], tuple(shape))
     if name in ("convolution", "_convolution"):
         x, weight, transposed, groups = args[0], args[1], args[6], args[8]
         taps = weight[0].numel()
@@ -320,11 +322,17 @@ def _place(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
+def _packed(model: nn.Module) -> Iterator[tuple[str, PackedLinear | PackedConv2d]]:
+    """Packed layers with the names that their weights would have."""
+    for path, module in model.named_modules():
+        if isinstance(module, (PackedLinear, PackedConv2d)):
+            yield f"{path}.weight".removeprefix("."), module
+
+
 def _prunable(model: nn.Module) -> set[str]:
     """Names of the parameters that hold sites, and of packed layers."""
-    packed = {f"{path}.weight".removeprefix(".") for path, module in model.named_modules()
-              if isinstance(module, PackedLinear)}
+    packed = {name for name, _ in _packed(model)}
     try:
         return packed | {re.sub(r"\[\d+\]$", "", site.name) for site in sites(model)}
-    except UnsupportedError:  # nothing but convolutions and packed layers
+    except UnsupportedError:  # nothing but packed layers
         return packed
