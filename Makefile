@@ -3,6 +3,7 @@
 #   make test     fresh environment, whole suite
 #   make check    ruff, mypy, import contract and suite in the environment at hand
 #   make lint     the first three of these
+#   make sanitize tests of the compiled kernels under the address and undefined-behaviour sanitizers
 #   make docs     the generated pages of docs/systems
 PYTHON ?= python3
 OUT ?= frontier-out
@@ -12,7 +13,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 install = echo "Installing into $(VENV) ..." && $(PYTHON) -m venv --clear $(VENV) && \
 	$(VENV)/bin/python -m pip install -qq --constraint constraints.txt ".[$(EXTRAS)]"
 
-.PHONY: demo test check lint suite docs clean
+.PHONY: demo test check lint suite sanitize docs clean
 
 demo: VENV = .venv-demo
 demo: EXTRAS = lm,report
@@ -37,6 +38,16 @@ lint:
 # One thread a process: the suite's matrices are small, and two processes share the cores.
 suite:
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest $(PYTEST_ARGS)
+
+# -S keeps an editable install, which would come first, out of the way.
+sanitize:
+	rm -rf build/sanitize
+	$(PYTHON) -m pip install -qq --no-deps --no-build-isolation --target build/sanitize \
+		-C cmake.define.GOSSAMER_SANITIZE=ON -C build-dir=build/sanitize-objects .
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
+		ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=2 \
+		PYTHONPATH=build/sanitize:$$($(PYTHON) -c "import sysconfig; print(sysconfig.get_path('purelib'))") \
+		$(PYTHON) -S -m pytest -q -n 0 -x tests/ops $(SANITIZE_ARGS)
 
 docs:
 	$(PYTHON) -m gossamer.cards.render docs/systems
