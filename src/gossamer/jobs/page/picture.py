@@ -39,12 +39,12 @@ def draw(report: Report, path: Path) -> None:
     looks = styles(report.records)
     points = [r.point for r in report.records if not r.failed]
     plots = [p for look in (BYTES, TIME) if (p := scatter(points, looks, look)) is not None]
-    width, height = 20 + 540 * max(1, len(plots)), 520
+    width, height = 20 + 540 * max(1, len(plots)), 542
     figure = Figure(figsize=(width / 100, height / 100), dpi=200, facecolor="white")
     FigureCanvasAgg(figure)
     _title(figure.add_axes((0, 0, 1, 1)), report, (width, height))
     for i, plot in enumerate(plots):
-        left, top = (20 + 540 * i) / width, 88 / height
+        left, top = (20 + 540 * i) / width, 110 / height
         share = (plot.look.width / width, plot.look.height / height)
         _plot(figure.add_axes((left, 1 - top - share[1], *share)), plot)
     with replacing(path) as temporary:
@@ -57,7 +57,8 @@ def _title(axes: Axes, report: Report, size: tuple[int, int]) -> None:
     words = headline(judge(report.records, report.limit), report.limit)
     axes.text(30, 30, words[0], fontsize=17 * _POINT, weight="bold",
               color=_INK, va="center")
-    axes.text(30, 52, f"{report.model} on {report.env.get('cpu', '')}, "
+    axes.text(30, 53, words[1], fontsize=12.5 * _POINT, color=_INK, va="center")
+    axes.text(30, 74, f"{report.model} on {report.env.get('cpu', '')}, "
               f"threads: {report.env.get('threads', '')}", fontsize=12 * _POINT, color=_SOFT,
               va="center")
     systems, targets = legend(report.records)
@@ -65,9 +66,9 @@ def _title(axes: Axes, report: Report, size: tuple[int, int]) -> None:
     keys = [(name, "o", _HUES[colour]) for name, colour in systems]
     keys += [(name, _MARKERS[shape], _SOFT) for name, shape in targets]
     for name, marker, hue in [*keys, ("dense", "o", "white")]:
-        axes.plot([at], [74], marker=marker, color=hue, markersize=8 * _POINT, linestyle="none",
+        axes.plot([at], [96], marker=marker, color=hue, markersize=8 * _POINT, linestyle="none",
                   markeredgecolor=_HUES[0] if hue == "white" else hue)
-        axes.text(at + 10, 74, name, fontsize=12 * _POINT, color=_INK, va="center_baseline")
+        axes.text(at + 10, 96, name, fontsize=12 * _POINT, color=_INK, va="center_baseline")
         at += 34 + 6.8 * len(name)
 
 

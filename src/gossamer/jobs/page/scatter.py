@@ -95,8 +95,8 @@ def scatter(
     points: Sequence[Point], styles: Mapping[str, Style], look: Look
 ) -> Scatter | None:
     """Perplexity over one cost for all points that have both; None where fewer than two do."""
-    shown = [p for p in points if p.value(look.x) is not None
-             and p.value("quality.perplexity") is not None]
+    shown = _apart([p for p in points if p.value(look.x) is not None
+                    and p.value("quality.perplexity") is not None], look)
     if len(shown) < 2:
         return None
     frame = Box(66, 14, look.width - 14, look.height - 46)
@@ -133,6 +133,19 @@ def outline(mark: Mark, radius: float = 6.0) -> str:
                 f"a{r},{r} 0 1,0 {-2 * r},0z")
     places = (f"{x + r * a:.1f},{y + r * b:.1f}" for a, b in corners[mark.style.shape])
     return "M" + "L".join(places) + "z"
+
+
+def _apart(points: Sequence[Point], look: Look) -> list[Point]:
+    """The points without dense ones that lie on an earlier dense one, as other kernels do in bytes.
+    """
+    kept: list[Point] = []
+    taken: set[tuple[float | None, float]] = set()
+    for point in points:
+        place = point.value(look.x), _quality(point)
+        if point.system.get("system") != "dense" or place not in taken:
+            kept.append(point)
+        taken.add(place)
+    return kept
 
 
 def _span(point: Point, look: Look) -> tuple[float, float, float]:
