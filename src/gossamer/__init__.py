@@ -23,7 +23,7 @@ _ROOMS = {
 _NAMES = {
     "sites": "gossamer.core", "blocks": "gossamer.core", "select": "gossamer.core",
     "load": "gossamer.store", "save": "gossamer.store", "inspect": "gossamer.store",
-    "pack": "gossamer.store",
+    "pack": "gossamer.jobs",
 }
 
 __all__ = ["__version__", "cards", "core"]

@@ -2,7 +2,9 @@
 
 from gossamer.jobs.frontier import Outcome, frontier
 from gossamer.jobs.job import FrontierJob
+from gossamer.jobs.packing import pack
 from gossamer.jobs.record import Layer, Record
 from gossamer.jobs.target import Target, parse_target
 
-__all__ = ["FrontierJob", "Layer", "Outcome", "Record", "Target", "frontier", "parse_target"]
+__all__ = ["FrontierJob", "Layer", "Outcome", "Record", "Target", "frontier", "pack",
+           "parse_target"]
