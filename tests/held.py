@@ -15,6 +15,10 @@ from gossamer.core import (
     select,
     unstructured,
 )
+from gossamer.layout import LAYOUTS
+
+# Layouts that hold any weight, with values of a float type.
+EXACT = [name for name, layout in LAYOUTS.items() if layout.any_weight]
 
 
 def held(layout: str, score: Tensor, density: float = 0.5) -> Support:

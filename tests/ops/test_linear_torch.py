@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from gossamer.core import SupportError
-from gossamer.layout import LAYOUTS, Packed, pack, support_of, unpack
+from gossamer.layout import Packed, pack, support_of, unpack
 from gossamer.ops import PackedLinear, linear
 from gossamer.ops.linear.form import parts_of
 from gossamer.ops.linear.op import packed_linear
-from tests.held import held
+from tests.held import EXACT, held
 
 
 def packed_for(layout: str, dtype: torch.dtype = torch.float32) -> Packed:
@@ -26,7 +26,7 @@ def op_arguments(packed: Packed) -> tuple[object, ...]:
     return values, others, torch.randn(6), packed.layout, list(packed.shape)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", EXACT)
 def test_the_operator_passes_torchs_own_check(layout: str) -> None:
     packed = packed_for(layout)
     packed.values.requires_grad_()
@@ -34,7 +34,7 @@ def test_the_operator_passes_torchs_own_check(layout: str) -> None:
     torch.library.opcheck(packed_linear, (x, *op_arguments(packed)))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", EXACT)
 def test_gradients_equal_those_of_the_dense_product(layout: str) -> None:
     packed, bias = packed_for(layout), torch.randn(6, requires_grad=True)
     x = torch.randn(2, 3, 12, requires_grad=True)
@@ -62,7 +62,7 @@ def test_gradients_pass_the_numerical_check() -> None:
         lambda a, v: packed_linear(a, v, others, None, "bitmask", [6, 12]), (x, values))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", EXACT)
 @pytest.mark.parametrize("bias", [False, True])
 def test_the_layer_compiles_whole(layout: str, bias: bool) -> None:
     torch.compiler.reset()
@@ -77,7 +77,7 @@ def test_the_layer_compiles_whole(layout: str, bias: bool) -> None:
     assert torch.equal(a.grad, b.grad)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", EXACT)
 def test_the_layer_equals_nn_linear(layout: str) -> None:
     plain = torch.nn.Linear(12, 6)
     support = held(layout, torch.rand(6, 12))
@@ -92,7 +92,7 @@ def test_the_layer_equals_nn_linear(layout: str) -> None:
     assert f"layout='{layout}'" in repr(layer)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", EXACT)
 def test_copies_and_state_keep_every_bit(layout: str) -> None:
     layer = PackedLinear(packed_for(layout, torch.bfloat16), torch.randn(6))
     x = torch.randn(4, 12)

@@ -18,10 +18,11 @@ from safetensors.torch import load_file, save_file
 
 from gossamer import store
 from gossamer.core import StoreError, Support
-from gossamer.layout import LAYOUTS, Packed, pack, packed_bytes, unpack
+from gossamer.layout import Packed, pack, packed_bytes, unpack
 from gossamer.store.digest import FileRecord
 from gossamer.store.manifest import Manifest, from_bytes, to_bytes
 from gossamer.store.safetensor import FileWriter, read_file
+from tests.held import EXACT
 from tests.store.pruned import manifest_of, mlp, prune, zoo
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.int32,
@@ -111,7 +112,7 @@ def test_auto_takes_the_fewest_bytes_of_each_matrix(tmp_path: Path) -> None:
     store.save(model, tmp_path / "m")
     sites = manifest_of(tmp_path / "m")["sites"]
     assert sites["0.weight"]["bytes"] == min(
-        pack(model[0].weight, layout=layout).nbytes for layout in LAYOUTS
+        pack(model[0].weight, layout=layout).nbytes for layout in EXACT
         if packed_bytes(layout, Support.of(model[0].weight != 0), torch.float32) is not None)
     assert sites["2.weight"]["layout"] == "dense"
     assert "2.weight" in load_file(tmp_path / "m" / "model.safetensors")

@@ -21,9 +21,9 @@ from gossamer.core import (
     UnsupportedError,
     sites,
 )
-from gossamer.layout import LAYOUTS, support_of
+from gossamer.layout import support_of
 from gossamer.ops import PackedLinear
-from tests.held import held
+from tests.held import EXACT, held
 from tests.store.pruned import dense_tensors, logits, mlp, prune, same, zoo
 from tests.zoo import ZOO, tiny_tokenizer
 
@@ -88,7 +88,7 @@ def even() -> nn.Sequential:
     return nn.Sequential(nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 8, bias=False))
 
 
-@pytest.mark.parametrize("layout", [*LAYOUTS, "auto"])
+@pytest.mark.parametrize("layout", [*EXACT, "auto"])
 def test_every_layout_of_a_plain_module(layout: str, tmp_path: Path) -> None:
     model, supports = even(), dict[str, Support]()
     for site in sites(model):

@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gossamer.layout import LAYOUTS
 from gossamer.ops import PackedLinear
 from gossamer.testing import check_layer
-from tests.held import held
+from tests.held import EXACT, held
 
 WEIGHT, BIAS = torch.randn(6, 16, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
 
@@ -75,7 +74,7 @@ class Shared(Good):
 X = torch.randn(4, 16)
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", EXACT)
 def test_packed_layers_pass(name: str) -> None:
     weight = torch.randn(6, 16)
     support = held(name, weight.abs())

@@ -18,16 +18,18 @@ from gossamer.layout.dense import DENSE
 from gossamer.layout.group_nm import GROUP_NM
 from gossamer.layout.nm import NM
 from gossamer.layout.packed import Layout, Packed
+from gossamer.layout.quantised import QUANTISED, quantise
 from gossamer.layout.tiled import TILED
 
 __all__ = [
     "LAYOUTS", "Layout", "Packed", "check_packed", "layout_of", "pack", "packed_bytes",
-    "register", "support_of", "unpack",
+    "quantise", "register", "support_of", "unpack",
 ]
 
 # The order decides ties of "auto": the one that is quicker to read stands first.
 LAYOUTS: Registry[Layout] = Registry(
-    "layout", (DENSE, NM, CONDENSED, BITMASK, CSR, BSR, CHANNEL_GROUPS, ABLATED, GROUP_NM, TILED)
+    "layout", (DENSE, NM, CONDENSED, BITMASK, CSR, BSR, CHANNEL_GROUPS, ABLATED, GROUP_NM, TILED,
+               *QUANTISED)
 )
 
 
@@ -143,7 +145,8 @@ def check_packed(packed: Packed) -> None:
 
 
 def _smallest(support: Support, dtype: torch.dtype) -> str:
-    sizes = {name: layout.nbytes(support, dtype.itemsize) for name, layout in LAYOUTS.items()}
+    sizes = {name: layout.nbytes(support, dtype.itemsize) for name, layout in LAYOUTS.items()
+             if layout.any_weight}
     held = {name: size for name, size in sizes.items() if size is not None}
     if not held:
         raise PatternError(f"No layout holds a support of shape {support.shape}.")

@@ -99,6 +99,8 @@ class Layout:
         nbytes: ``(support, bytes a value) -> bytes`` of the parts, None where it cannot hold it.
         check: raises SupportError where parts and shape contradict one another.
         starts: ``packed -> int64 [rows + 1]`` or None; see `Packed.starts`.
+        any_weight: False where it holds only some weights, such as those on a grid; "auto" then
+            passes it over, and ``nbytes`` speaks of those that it holds.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Layout:
     nbytes: Callable[[Support, int], int | None]
     check: Callable[[Packed], None]
     starts: Callable[[Packed], Tensor | None] = lambda packed: None
+    any_weight: bool = True
 
 
 def row_starts(counts: Tensor) -> Tensor:

@@ -81,10 +81,10 @@ def _take_packed(
             tuple(param.shape[1:]) != item.shape
         ):
             raise _misfit(name, item.shape, model, source)
-        base = parameter_name(name)
+        base, dense = parameter_name(name), unpack(item)
         if base not in pending.stacks:
-            pending.stacks[base] = torch.empty(param.shape, dtype=item.dtype)
-        pending.stacks[base][index] = unpack(item)
+            pending.stacks[base] = torch.empty(param.shape, dtype=dense.dtype)
+        pending.stacks[base][index] = dense
         pending.experts.setdefault(base, set()).add(index)
     elif id(owner) in pending.replaceable and leaf == "weight":
         if tuple(owner.get_parameter(leaf).flatten(1).shape) != item.shape:

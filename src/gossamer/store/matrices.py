@@ -174,7 +174,9 @@ def pack_matrix(
     weight = matrix.weight
     if isinstance(weight, Packed):
         if support is None and layout == weight.layout:
-            values = weight.values.to(dtype or weight.dtype)
+            values = weight.values
+            if dtype is not None and values.is_floating_point():
+                values = values.to(dtype)
             return Packed(weight.layout, weight.shape, {**weight.parts, "values": values})
         support = support_of(weight) if support is None else support
         weight = unpack(weight)
