@@ -20,6 +20,7 @@ COMMANDS = MappingProxyType({
     "predict": ("predict", "run", "what a model would cost on a device, dense and sparse"),
     "inspect": ("folders", "run_inspect", "bits a weight, patterns and lints of a saved model"),
     "pack": ("folders", "run_pack", "save a model folder again in another layout"),
+    "export": ("export", "run", "a language model as an ONNX file, with dense zeros"),
     "systems": ("systems", "run_systems", "list the systems: what each keeps, and its paper"),
     "show": ("systems", "run_show", "everything known of one system"),
     "evidence": ("evidence", "run", "measure the claims of systems against their baselines"),
