@@ -20,7 +20,7 @@ from gossamer.core.errors import unknown
 from gossamer.layout import LAYOUTS, Packed, layout_of, pack, packed_bytes
 from gossamer.measure.environment import environment
 from gossamer.measure.hardware.cpu import cache_bytes
-from gossamer.ops import linear
+from gossamer.ops import explain, linear
 
 OPS = ("linear",)
 BATCHES = (1, 4, 16, 64)
@@ -156,7 +156,8 @@ def crossover(
             the first rows are measured.
         batches: inputs.
         densities: shares of the weights that are kept, the most telling first.
-        layouts: names, or auto for every one that holds the mask in fewer bytes than dense.
+        layouts: names, or auto for every one that holds the mask in fewer bytes than dense and
+            has a kernel here.
         budget: seconds after which nothing more is begun.
         progress: called with (densities done, densities in all, text).
 
@@ -217,7 +218,12 @@ def _packed(weight: Tensor, density: float, layouts: str | Sequence[str]) -> dic
         for name in names:
             layout_of(name)
     pruned = support.apply(weight)
-    return {name: pack(pruned, support, name, _HALF) for name in names}
+    packed = {name: pack(pruned, support, name, _HALF) for name in names}
+    if layouts != "auto":
+        return packed
+    x = torch.zeros(1, weight.shape[1])
+    quick = {n: p for n, p in packed.items() if not explain(x, p).startswith("reference")}
+    return quick or packed
 
 
 def _cell(
