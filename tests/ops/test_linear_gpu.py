@@ -144,12 +144,14 @@ def test_the_cpu_is_refused_by_name() -> None:
 
 
 @given(layout=st.sampled_from(["nm", "tiled"]), rows=st.integers(1, 40_000),
-       blocks=st.integers(1, 300), words=st.integers(0, 132))
+       blocks=st.integers(1, 300), words=st.integers(0, 132),
+       batch=st.integers(1, 16))
 def test_the_columns_are_shared_out_evenly(
-    layout: str, rows: int, blocks: int, words: int
+    layout: str, rows: int, blocks: int, words: int, batch: int
 ) -> None:
     step = 256 if layout == "nm" else 512
-    warps, split = gpu.shares(Form(layout, rows, blocks * step, (0, 0, 0, 0, 2, 4)), words)
+    warps, split = gpu.shares(Form(layout, rows, blocks * step, (0, 0, 0, 0, 2, 4)), words,
+                               batch)
     assert blocks % (warps * split) == 0
     assert warps in (1, 2, 4, 8)
     assert layout == "nm" or warps * (2 * words + 1) * 128 <= 48 << 10

@@ -22,8 +22,8 @@ _UNARRANGED = 4
 # Columns that a warp takes at a time.
 _STEP = {"nm": 256, "tiled": 512}
 
-# Most warps of a program, and a number of warps that keeps the device busy, as measured.
-_SHARED = {"nm": (8, 2048), "tiled": (2, 1600)}
+# Warps of layout nm that keep the device busy.
+_ENOUGH = 1100
 
 # Words of the longest stream up to which two warps' fit into the shared memory of a program.
 _TWO_FIT = 95
@@ -74,21 +74,24 @@ def words_of(parts: Parts, form: Form) -> int:
     return 0 if form.layout == "nm" else -(-longest_stream(parts[2], parts[1]) // 12) * 12
 
 
-def shares(form: Form, words: int) -> tuple[int, int]:
+def shares(form: Form, words: int, batch: int) -> tuple[int, int]:
     """Warps of a program, and programs, that share the columns of 16 rows.
 
-    So many that there is work for the whole device where rows are few, and no more: each adds to
-    what has to be summed up. ``words`` is that of `words_of`.
+    The quickest, or nearly, of those measured on an H200 for matrices from 4096 to 28672 a side
+    (`benchmarks/linear_gpu.py --sweep`); fewer where the columns cannot be shared out evenly.
+    ``words`` is that of `words_of`.
     """
-    most, enough = _SHARED[form.layout]
-    if words > _TWO_FIT:
-        most = 1
-    blocks, found = form.cols // _STEP[form.layout], [1, 1]
-    for place, limit in ((0, most), (1, 8)):
-        while (found[place] < limit and blocks % (2 * found[0] * found[1]) == 0
-               and -(-form.rows // 16) * found[0] * found[1] < enough):
-            found[place] *= 2
-    return found[0], found[1]
+    blocks, warps, split = form.cols // _STEP[form.layout], 2, 1
+    if form.layout == "nm":
+        while warps < 8 and -(-form.rows // 16) * warps < _ENOUGH:
+            warps *= 2
+    elif batch <= 8 or words > _TWO_FIT:
+        warps, split = 1, 4
+    else:
+        split = 2
+    while blocks % (warps * split):
+        warps, split = (warps, split // 2) if split > 1 else (warps // 2, split)
+    return warps, split
 
 
 def product(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
@@ -100,7 +103,7 @@ def product(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
     if bias is not None:
         bias = bias.contiguous()
     words = words_of(parts, form)
-    shared = shares(form, words)
+    shared = shares(form, words, flat.shape[0])
     with torch.cuda.device(x.device):
         if form.layout == "nm":
             from gossamer.ops.linear import triton_nm

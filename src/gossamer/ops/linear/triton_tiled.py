@@ -135,7 +135,7 @@ def _inputs(x, ARRANGED: tl.constexpr):
 def _tiled_kernel(
     x, values, bits, starts, bias, y, rows, cols, batch,
     WARPS: tl.constexpr, SPLIT: tl.constexpr, WORDS: tl.constexpr, SIZE: tl.constexpr,
-    AHEAD: tl.constexpr, WIDE: tl.constexpr, ARRANGED: tl.constexpr, BIASED: tl.constexpr,
+    WIDE: tl.constexpr, ARRANGED: tl.constexpr, BIASED: tl.constexpr,
     KIND: tl.constexpr,
 ):
     thread = tl.arange(0, 32 * WARPS)
@@ -174,7 +174,7 @@ def _tiled_kernel(
         ahead = stream(mask, wanted), stream(mask + 512, wanted)
         at = mine + lane * 4
         for word in tl.static_range(4):
-            if AHEAD and word == 1:
+            if word == 1:
                 length = tl.where(more, (end - start).to(tl.int32), 0)
                 _announce(values + start * 64 + lane * 64, length, lane, WORDS)
             here = (word // 2 * groups * 2048 + word % 2 * 1024) if ARRANGED else word * 128
@@ -203,8 +203,7 @@ def _tiled_kernel(
 
 
 def multiply(x: Tensor, parts: tuple[Tensor, ...], bias: Tensor | None, rows: int,
-             words: int, shares: tuple[int, int], arranged: bool,
-             ahead: bool = True) -> Tensor:
+             words: int, shares: tuple[int, int], arranged: bool) -> Tensor:
     """``y = x W^T + b`` for x ``[batch, cols]``, contiguous, at most 16 inputs.
 
     ``parts`` are values, bits and starts; ``words`` bounds the words of a thread's stream in one
@@ -218,7 +217,7 @@ def multiply(x: Tensor, parts: tuple[Tensor, ...], bias: Tensor | None, rows: in
     _tiled_kernel[(triton.cdiv(rows, 16), split)](
         arrange(x, False) if arranged else x, *parts, bias if biased else y, out, rows, cols,
         batch, WARPS=warps, SPLIT=split, WORDS=words, SIZE=str(warps * (2 * words + 1) * 128),
-        AHEAD=ahead, WIDE=batch > 8, ARRANGED=arranged, BIASED=biased,
+        WIDE=batch > 8, ARRANGED=arranged, BIASED=biased,
         KIND="bf16" if x.dtype is torch.bfloat16 else "f16", num_warps=warps)
     if split > 1:
         finish(out, y, bias)
