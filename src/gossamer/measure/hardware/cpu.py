@@ -22,7 +22,7 @@ from gossamer.measure.hardware.calibrate import calibrate, least_seconds
 from gossamer.measure.hardware.device import CPU, Device
 from gossamer.measure.hardware.kernels import Costs, Kernel
 
-_FORMAT = 2
+_FORMAT = 3
 _TELLING = ("cpu", "cores", "threads", "instructions", "kernels", "memory_bytes", "versions")
 _LARGE = 256 << 20  # bytes read to measure memory: past every last-level cache but the largest
 _CACHE = 8 << 20  # last-level cache where the system does not say
