@@ -48,7 +48,7 @@ def quantise(
 
     >>> packed = quantise(torch.tensor([[0.0, -1.0, 2.0, 0.5]]), Support.full(1, 4))
     >>> packed.values.tolist()
-    [[85, 0, 255, 128]]
+    [85, 0, 255, 127]
     """
     if layout not in _BASES:
         raise ConfigError(unknown("quantised layout", layout, _BASES))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gossamer.core import UnsupportedError, sites
 from gossamer.core.sites import is_conv1d
+from gossamer.layout import unpack
 from gossamer.ops import PackedConv2d, PackedLinear
 
 
@@ -77,7 +78,9 @@ def macs_per_token(model: nn.Module) -> Macs:
     dense = kept = 0
     for module in model.modules():
         if isinstance(module, PackedLinear):
-            weights, values = module.in_features * module.out_features, module.packed.values
+            packed, weights = module.packed, module.in_features * module.out_features
+            # A code of quantised values may be 0 where the weight is not, and two share a byte.
+            values = packed.values if packed.dtype.is_floating_point else unpack(packed)
         elif isinstance(module, nn.Linear) or is_conv1d(module):
             values = module.get_parameter("weight")
             weights = values.numel()
