@@ -43,7 +43,7 @@ def explain(x: Tensor, packed: Packed) -> str:
     """Which kernel `linear` runs for this input, and why.
 
     >>> from gossamer.layout import pack
-    >>> explain(torch.ones(2, 4, dtype=torch.float64), pack(torch.eye(4), layout="nm"))
+    >>> explain(torch.ones(2, 4, dtype=torch.float64), pack(torch.eye(4), layout="ablated"))
     'reference (unpack, then a dense product): the compiled kernels take float32 and bfloat16, \
 not torch.float64 by torch.float32'
     """
