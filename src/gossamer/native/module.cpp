@@ -13,6 +13,7 @@ using gossamer::Isa;
 
 namespace gossamer {
 void bind_block(nb::module_& m);
+void bind_conv(nb::module_& m);
 void bind_decode(nb::module_& m);
 void bind_linear(nb::module_& m);
 void bind_obs(nb::module_& m);
@@ -42,6 +43,7 @@ NB_MODULE(_core, m) {
   m.def("isas", &available);
   m.def("set_isa", &set_isa, nb::arg("name"));
   gossamer::bind_block(m);
+  gossamer::bind_conv(m);
   gossamer::bind_decode(m);
   gossamer::bind_linear(m);
   gossamer::bind_obs(m);

@@ -1,20 +1,16 @@
-// Many inputs times a sparse matrix: y = W x for batches, and convolutions of images.
+// Many inputs times a sparse matrix: y = W x for batches.
 #include "panel.h"
 
 #include <nanobind/nanobind.h>
-#include <nanobind/stl/array.h>
-#include <nanobind/stl/pair.h>
 #include <nanobind/stl/tuple.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
-#include <limits>
-#include <utility>
 #include <vector>
 
 #include "driver.h"
 #include "isa.h"
+#include "lists.h"
 #include "panel_rows.h"
 #include "parallel.h"
 
@@ -47,25 +43,13 @@ const PanelKernel* panel_kernels() {
   return plain_panels();
 }
 
-// Inputs first to first + count of one image; a batch of vectors is one image.
+// Inputs first to first + count.
 struct Panel {
-  int64_t image, first, count;
+  int64_t first, count;
   int kernel;
   float* data;  // [cols, width]
 
   int64_t width() const { return int64_t{8} << kernel; }
-};
-
-// How a window goes over an image; the columns of W are channels x kernel rows x kernel columns.
-struct Window {
-  int64_t height, width;  // of the image
-  int64_t down, along;    // kernel
-  int64_t step_down, step_along, pad_down, pad_along, gap_down, gap_along;
-  int64_t out_width;
-
-  bool is_point() const {
-    return down * along * step_down * step_along == 1 && pad_down + pad_along == 0;
-  }
 };
 
 struct Product {
@@ -74,88 +58,17 @@ struct Product {
   Array bias;  // null data where there is none
   void* y;
   bool y_half;
-  int64_t images, area;  // inputs of an image
-  bool rows_last;        // x is [area, cols] and y [area, rows], not [cols, area] and [rows, area]
-  Window window;         // where rows do not come last
-  float low, high;       // y is clamped to these
+  int64_t batch;
   std::vector<Panel> panels;
   std::atomic<int64_t> filled{0}, next{0};
   int64_t blocks, shares;  // tasks: blocks of rows times shares of the panels
 };
 
-template <typename From, typename To, typename Change>
-void copy_changed(const void* from, int64_t first, int64_t count, To* to, Change change) {
-  const From* source = static_cast<const From*>(from) + first;
-  for (int64_t i = 0; i < count; ++i) to[i] = change(source[i]);
-}
-
-// The columns of one row's values; how many there are.
-int64_t columns_of(const Matrix& w, int64_t row, int32_t* columns) {
-  const int64_t first = first_value(w, row);
-  const int64_t end = w.starts != nullptr ? w.starts[row + 1] : first + w.kept;
-  auto widen = [](auto column) { return static_cast<int32_t>(column); };
-  if (w.layout == Layout::nm) {
-    each_place(w, row, 0, [&](int64_t value, int64_t column) {
-      columns[value - first] = static_cast<int32_t>(column);
-    });
-  } else if (w.layout != Layout::bitmask) {
-    if (w.wide) copy_changed<int32_t>(w.index, first, end - first, columns, widen);
-    else copy_changed<uint16_t>(w.index, first, end - first, columns, widen);
-  } else {
-    const int64_t bytes = row_bytes(w);
-    const uint8_t* bits = static_cast<const uint8_t*>(w.index) + row * bytes;
-    for (int64_t j = 0; j < bytes; j += 8) {
-      uint64_t mask = 0;
-      std::memcpy(&mask, bits + j, std::min<int64_t>(8, bytes - j));
-      for (; mask != 0; mask &= mask - 1) {
-        *columns++ = static_cast<int32_t>(8 * j + __builtin_ctzll(mask));
-      }
-    }
-  }
-  return end - first;
-}
-
-int64_t list_of(const Matrix& w, int64_t row, int32_t* columns, float* values) {
-  const int64_t count = columns_of(w, row, columns), first = first_value(w, row);
-  if (w.half) copy_changed<uint16_t>(w.values, first, count, values, as_float);
-  else copy_changed<float>(w.values, first, count, values, [](float value) { return value; });
-  return count;
-}
-
-// One channel at one place of the kernel, for the outputs of a panel.
-void fill_window(const Product& p, const Panel& panel, int64_t column, float* out) {
-  const Window& v = p.window;
-  const int64_t places = v.down * v.along, channels = p.w.cols / places;
-  const int64_t channel = column / places, place = column % places;
-  const int64_t from = (panel.image * channels + channel) * v.height * v.width;
-  const int64_t top = place / v.along * v.gap_down - v.pad_down;
-  const int64_t left = place % v.along * v.gap_along - v.pad_along;
-  int64_t row = panel.first / v.out_width, across = panel.first % v.out_width;
-  for (int64_t i = 0; i < panel.count; ++i) {
-    const int64_t r = row * v.step_down + top, c = across * v.step_along + left;
-    const bool inside = r >= 0 && r < v.height && c >= 0 && c < v.width;
-    out[i] = inside ? p.x[from + r * v.width + c] : 0.0f;
-    if (++across == v.out_width) {
-      across = 0;
-      ++row;
-    }
-  }
-}
-
 void fill(const Product& p, const Panel& panel) {
   const int64_t cols = p.w.cols, width = panel.width();
   for (int64_t c = 0; c < cols; ++c) {
     float* out = panel.data + c * width;
-    const int64_t image = panel.image * cols * p.area;
-    if (p.rows_last) {
-      for (int64_t i = 0; i < panel.count; ++i) out[i] = p.x[(panel.first + i) * cols + c];
-    } else if (p.window.is_point()) {
-      for (int64_t i = 0; i < panel.count; ++i) {
-        out[i] = p.x[image + c * p.area + panel.first + i];
-      }
-    } else {
-      fill_window(p, panel, c, out);
-    }
+    for (int64_t i = 0; i < panel.count; ++i) out[i] = p.x[(panel.first + i) * cols + c];
     std::fill(out + panel.count, out + width, 0.0f);
   }
 }
@@ -164,17 +77,9 @@ void fill(const Product& p, const Panel& panel) {
 // sets of the cache.
 template <typename Put>
 void drain_by(const Product& p, const Panel& panel, int64_t r0, int64_t rows, Put put) {
-  const int64_t image = panel.image * p.w.rows * p.area;
-  if (p.rows_last) {
-    for (int64_t i = 0; i < panel.count; ++i) {
-      const int64_t from = image + (panel.first + i) * p.w.rows + r0;
-      for (int64_t r = 0; r < rows; ++r) put(r, i, from + r);
-    }
-    return;
-  }
-  for (int64_t r = 0; r < rows; ++r) {
-    const int64_t from = image + (r0 + r) * p.area + panel.first;
-    for (int64_t i = 0; i < panel.count; ++i) put(r, i, from + i);
+  for (int64_t i = 0; i < panel.count; ++i) {
+    const int64_t from = (panel.first + i) * p.w.rows + r0;
+    for (int64_t r = 0; r < rows; ++r) put(r, i, from + r);
   }
 }
 
@@ -182,11 +87,7 @@ void drain(const Product& p, const Panel& panel, int64_t r0, int64_t rows, const
   float bias[kRows];
   for (int64_t r = 0; r < rows; ++r) bias[r] = p.bias.data != nullptr ? p.bias[r0 + r] : 0.0f;
   const int64_t width = panel.width();
-  auto value = [&](int64_t r, int64_t i) {
-    const float sum = sums[r * width + i] + bias[r];
-    const float low = sum < p.low ? p.low : sum;  // in this order a NaN stays one
-    return low > p.high ? p.high : low;
-  };
+  auto value = [&](int64_t r, int64_t i) { return sums[r * width + i] + bias[r]; };
   if (p.y_half) {
     uint16_t* y = static_cast<uint16_t*>(p.y);
     drain_by(p, panel, r0, rows, [&](int64_t r, int64_t i, int64_t at) {
@@ -240,19 +141,19 @@ void multiply_part(void* context, int64_t) {
   }
 }
 
-void add_panels(Product& p, int64_t image) {
-  for (int64_t first = 0; first < p.area; first += kWidestPanel) {
-    const int64_t count = std::min(kWidestPanel, p.area - first);
+void add_panels(Product& p) {
+  for (int64_t first = 0; first < p.batch; first += kWidestPanel) {
+    const int64_t count = std::min(kWidestPanel, p.batch - first);
     int kernel = 0;
     while ((int64_t{8} << kernel) < count) ++kernel;
-    p.panels.push_back({image, first, count, kernel, nullptr});
+    p.panels.push_back({first, count, kernel, nullptr});
   }
 }
 
 void run(Product& p, int64_t threads) {
   static thread_local Scratch memory;
   int64_t floats = 0;
-  for (int64_t image = 0; image < p.images; ++image) add_panels(p, image);
+  add_panels(p);
   for (const Panel& panel : p.panels) floats += panel.width() * p.w.cols;
   float* data = memory.get<float>(floats);
   for (Panel& panel : p.panels) {
@@ -276,24 +177,8 @@ void bind_panel(nb::module_& m) {
                            bool x_half, int64_t batch, uintptr_t bias, bool bias_half, uintptr_t y,
                            bool y_half, int64_t threads) {
     nb::gil_scoped_release unlocked;
-    constexpr float kEndless = std::numeric_limits<float>::infinity();
     Product p{matrix(layout, shape, parts, half, wide), {pointer(x), x_half},
-              {pointer(bias), bias_half}, reinterpret_cast<void*>(y), y_half, 1, batch, true, {},
-              -kEndless, kEndless};
-    run(p, threads);
-  });
-  // image: height, width; kernel: rows and columns; step, pad and gap of both; out: height, width
-  m.def("panel_conv2d", [](int layout, Shape shape, Parts parts, bool half, bool wide, uintptr_t x,
-                           int64_t images, std::array<int64_t, 12> window,
-                           std::pair<float, float> bounds, uintptr_t bias, uintptr_t y,
-                           int64_t threads) {
-    nb::gil_scoped_release unlocked;
-    const auto [height, width, down, along, sd, sa, pd, pa, gd, ga, out_height, out_width] = window;
-    Product p{matrix(layout, shape, parts, half, wide), {pointer(x), false},
-              {pointer(bias), false}, reinterpret_cast<void*>(y), false, images,
-              out_height * out_width, false,
-              {height, width, down, along, sd, sa, pd, pa, gd, ga, out_width}, bounds.first,
-              bounds.second};
+              {pointer(bias), bias_half}, reinterpret_cast<void*>(y), y_half, batch};
     run(p, threads);
   });
 }

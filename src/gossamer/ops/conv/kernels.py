@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from gossamer.core.registry import Registration, Registry
-from gossamer.ops.conv import panel, reference
+from gossamer.ops.conv import reference, strips
 from gossamer.ops.conv.window import Bounds, Window
 from gossamer.ops.linear.form import Form, Parts, rebuild
 
@@ -81,7 +81,7 @@ class Kernels:
 
 
 KERNELS = Kernels((
-    Kernel("panel", panel.LAYOUTS, panel.refusal, panel.convolution, panel.account),
+    Kernel("strips", strips.LAYOUTS, strips.refusal, strips.convolution, strips.account),
 ))
 
 

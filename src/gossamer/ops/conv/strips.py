@@ -10,7 +10,9 @@ from gossamer.ops.conv.window import Bounds, Window
 from gossamer.ops.linear import cpu
 from gossamer.ops.linear.form import Form, Parts
 
-LAYOUTS = ("csr", "condensed", "bitmask", "nm")
+_LISTS = ("csr", "condensed", "bitmask", "nm")
+_SHARING = {"bsr": 3, "channel_groups": 4}  # as csr and as condensed, of groups of rows
+LAYOUTS = (*_LISTS, *_SHARING)
 
 
 def refusal(x: Tensor, parts: Parts, form: Form, window: Window) -> str | None:
@@ -22,6 +24,10 @@ def refusal(x: Tensor, parts: Parts, form: Form, window: Window) -> str | None:
     if x.dtype is not torch.float32 or parts[0].dtype not in cpu.FLOATS:
         return (f"the compiled kernel takes float32 images and float32 or bfloat16 weights, not "
                 f"{x.dtype} by {parts[0].dtype}")
+    if form.layout in _SHARING and parts[0].dtype is not torch.float32:
+        return f"rows that share columns need float32 weights, not {parts[0].dtype}"
+    if form.layout == "bsr" and parts[0].shape[2] != 1:
+        return "blocks must be one column wide"
     if not all(part.is_contiguous() for part in parts):
         return "a part is not contiguous"
     return None
@@ -47,9 +53,31 @@ def convolution(
     x = x.contiguous()
     if bias is not None:
         bias = bias.float().contiguous()
-    cpu.core().panel_conv2d(
-        *cpu.matrix_arguments(parts, form), x.data_ptr(), x.shape[0],
+    cpu.core().conv2d(
+        *_arguments(parts, form), x.data_ptr(), (form.rows, _group(parts, form)), x.shape[0],
         (*size, *window.flat, *out), bounds, 0 if bias is None else bias.data_ptr(),
         y.data_ptr(), torch.get_num_threads(),
     )
     return y
+
+
+def _group(parts: Parts, form: Form) -> int:
+    """Rows that share their columns."""
+    if form.layout == "bsr":
+        return parts[0].shape[1]
+    return parts[0].shape[2] if form.layout == "channel_groups" else 1
+
+
+def _arguments(
+    parts: Parts, form: Form
+) -> tuple[int, tuple[int, ...], tuple[int, int, int], bool, bool]:
+    """What the kernel is called with first: the matrix, or its groups of rows taken for rows."""
+    if form.layout not in _SHARING:
+        return cpu.matrix_arguments(parts, form)
+    values, columns = parts[0], parts[1]
+    groups = -(-form.rows // _group(parts, form))
+    kept = values.shape[1] if form.layout == "channel_groups" else 0
+    starts = parts[-1].data_ptr() if form.layout == "bsr" else 0
+    sizes = (groups, form.cols, kept, columns.numel(), 0, 0)
+    addresses = (values.data_ptr(), columns.data_ptr(), starts)
+    return _SHARING[form.layout], sizes, addresses, False, columns.dtype is torch.int32

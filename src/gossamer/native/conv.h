@@ -1,0 +1,50 @@
+// Convolutions with lists of kept weights: each weight times a strip of neighbouring pixels.
+//
+// The columns of a weight are channels (times places in the kernel). A strip of pixels of one column
+// is contiguous, so a kept weight is one broadcast and a few vector products, and the sums of a row
+// stay in registers from its first weight to its last. Where rows share their columns, four or two
+// of them share what is loaded of a strip as well.
+#pragma once
+
+#include <cstdint>
+
+namespace gossamer {
+
+struct WeightLists {
+  const void* columns;     // uint16 or int32
+  const float* values;     // of every column the group's rows in turn
+  const int64_t* starts;   // [groups + 1]
+  const float* bias;       // null where there is none
+  int64_t rows, group;     // rows in all and of a group; the last group may have fewer
+  float low, high;         // of what comes out
+};
+
+struct Strip {
+  const float* x;          // column c begins at x + c * gap
+  int64_t gap, cols;
+  float* y;                // row r begins at y + r * apart
+  int64_t apart;
+  int64_t last;            // where the last vector begins; it may overlap the one before it
+  const float* next;       // the strip that comes after it, to be fetched ahead; null for none
+};
+
+// y of the rows of groups g0 <= g < g1 for one strip.
+using StripKernel = void (*)(const WeightLists& w, int64_t g0, int64_t g1, const Strip& strip);
+
+constexpr int kStripVectors = 8;   // most vectors of a strip
+constexpr int kSharing = 3;        // one, two and four rows at a time
+constexpr int kMost[kSharing] = {8, 6, 3};  // vectors, so that the sums fit into 16 registers
+
+struct StripKernels {
+  int lanes;
+  StripKernel narrow[kSharing][kStripVectors];  // columns are uint16; by vectors less one
+  StripKernel wide[kSharing][kStripVectors];    // columns are int32
+};
+
+const StripKernels& plain_strips();
+#if GOSSAMER_X86
+const StripKernels& avx2_strips();
+const StripKernels& avx512_strips();
+#endif
+
+}  // namespace gossamer
