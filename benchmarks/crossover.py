@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from gossamer import native
 from gossamer.measure import Crossover, crossover
 
 # The main shapes of SmolLM2-135M and of a layer that is larger than the cache.
@@ -33,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--budget", type=float, default=90.0, help="seconds for each shape")
-    parser.add_argument("--out", type=Path, help="folder for crossover-cpu.json")
+    parser.add_argument("--out", type=Path, help="folder for the JSON file")
     parser.add_argument("--picture", type=Path, help="file for the picture of the first shape")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -50,7 +51,7 @@ def main() -> None:
     print(text)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "crossover-cpu.json").write_text(text + "\n")
+        (args.out / f"crossover-{native.isa()}-{args.threads}-thread.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -82,7 +82,8 @@ def saving(device: Device, density: float, pattern: str | None, dtype: str) -> S
         return Saving(text, density, 2.0, packed)
     if min(parsed.unit) >= _TILE:
         return Saving(text, density, 1 / density, bits * density)
-    note = "Arithmetic stays dense for this pattern; only bytes are saved." if density < 1 else ""
+    note = ("Arithmetic stays dense for this pattern; bytes are saved as far as a kernel keeps up "
+            "with the memory.") if density < 1 else ""
     return Saving(text, density, 1.0, packed, note)
 
 
