@@ -110,6 +110,20 @@ def test_copies_and_state_keep_every_bit(layout: str) -> None:
     assert torch.equal(other(x), layer(x))
 
 
+@pytest.mark.parametrize("layout", EXACT)
+def test_autocast_leaves_it_as_it_is_and_may_stand_before_it(layout: str) -> None:
+    layer, x = PackedLinear(packed_for(layout), torch.randn(6)), torch.randn(3, 12)
+    before = torch.nn.Linear(12, 12)
+    outside = layer(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(layer(x), outside)
+        chained = layer(before(x))
+        middle = before(x)
+    assert middle.dtype == torch.bfloat16
+    weight = unpack(layer.packed)
+    torch.testing.assert_close(chained, middle.float() @ weight.t() + layer.bias)
+
+
 def test_state_that_contradicts_itself_is_refused() -> None:
     layer = PackedLinear(packed_for("bitmask"))
     state = dict(layer.state_dict())

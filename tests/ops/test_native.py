@@ -17,7 +17,17 @@ import torch
 from torch import Tensor
 
 from gossamer import native
-from gossamer.core import Keep, Support, nm, rows, select, unstructured
+from gossamer.core import (
+    Keep,
+    Support,
+    block,
+    channel_groups,
+    group_nm,
+    nm,
+    rows,
+    select,
+    unstructured,
+)
 from gossamer.layout import Packed, pack
 from gossamer.ops import linear
 
@@ -74,6 +84,12 @@ def guarded_cases() -> list[Packed]:
                 ("csr", full), ("condensed", even))]
             cases += [pack(weight, select(weight.abs(), p), "nm", dtype)
                       for p in (nm(2, 4), nm(1, 4), nm(3, 4))]
+    weight = torch.randn(24, 40)
+    for name, pattern in (("bsr", block(8, 8)), ("bsr", block(3, 5)), ("bsr", block(8, 1)),
+                          ("channel_groups", channel_groups(8)), ("group_nm", group_nm(2, 4, 3)),
+                          ("channel_groups", channel_groups(3)), ("group_nm", group_nm(1, 3, 5))):
+        support = select(weight.abs(), pattern, Keep.fraction(0.5))
+        cases += [pack(weight, support, name, dtype) for dtype in (torch.float32, torch.bfloat16)]
     return cases
 
 
@@ -88,7 +104,7 @@ def test_no_kernel_reads_outside_its_buffers(name: str, at_end: bool) -> None:
             x = torch.randn(batch, packed.shape[1])
             expected = linear(x, packed)
             parts = dict(packed.parts)
-            index = next((n for n in ("bits", "index", "columns") if n in parts), "values")
+            index = next((n for n in ("bits", "index", "columns", "order") if n in parts), "values")
             with walls(parts["values"], at_end) as values, walls(parts[index], at_end) as places, \
                     walls(x, at_end) as given:
                 parts = parts | {index: places} | {"values": values}
