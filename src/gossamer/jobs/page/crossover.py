@@ -42,8 +42,9 @@ def panel(found: Crossover) -> Panel:
     densities = found.densities
     threads = found.env.get("threads")
     words = (
-        f"One layer of {found.shape[0]:,}{TIMES}{found.shape[1]:,}, the shape that holds "
-        f"most of this model's prunable weights, with bfloat16 weights and random masks: the "
+        f"One layer of {found.shape[0]:,}{TIMES}{found.shape[1]:,}, the shape that holds most of "
+        f"this model's prunable weights (of a layer with more than four million, the first rows), "
+        f"with bfloat16 weights and random masks: the "
         f"quickest packed product as a ratio to the fastest dense one at hand (torch in both "
         f"widths, gossamer's), {threads} thread{'' if threads == 1 else 's'}. A whole model gains "
         "less, since the rest of it stays dense."
