@@ -114,9 +114,11 @@ def test_copies_and_state_keep_every_bit(layout: str) -> None:
 def test_autocast_leaves_it_as_it_is_and_may_stand_before_it(layout: str) -> None:
     layer, x = PackedLinear(packed_for(layout), torch.randn(6)), torch.randn(3, 12)
     before = torch.nn.Linear(12, 12)
-    outside = layer(x)
+    many = torch.randn(70, 12)
+    outside = layer(x), layer(many)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(layer(x), outside)
+        assert torch.equal(layer(x), outside[0])
+        assert torch.equal(layer(many), outside[1])
         chained = layer(before(x))
         middle = before(x)
     assert middle.dtype == torch.bfloat16

@@ -10,7 +10,7 @@ from torch import Tensor
 from gossamer import native
 from gossamer.core import UnsupportedError
 from gossamer.ops.linear.form import Form, Parts
-from gossamer.ops.linear.reference import result_dtype
+from gossamer.ops.linear.reference import result_dtype, without_autocast
 
 # Of each layout: its code, and the places of its index and its row starts among the parts.
 _PLACES = {
@@ -131,5 +131,6 @@ def multiply_expanded(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) 
     for first in range(0, form.rows, height):
         some = block[: form.rows - first]
         expand_rows(parts, form, first, some)
-        y[..., first : first + height] = given @ some.t()
+        with without_autocast(x.device):
+            y[..., first : first + height] = given @ some.t()
     return (y if bias is None else y.add_(bias)).to(dtype)

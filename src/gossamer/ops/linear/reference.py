@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -14,10 +16,19 @@ def result_dtype(x: Tensor, values: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, values.dtype)
 
 
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Inside, torch's products keep the dtype of their inputs, as the kernels do."""
+    kind = device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()
+
+
 def linear(x: Tensor, packed: Packed, bias: Tensor | None) -> Tensor:
     """``y = x W^T + b`` for x ``[..., cols]``, in the wider dtype of x and values."""
     dtype = result_dtype(x, packed.values)
-    y = x.to(dtype) @ unpack(packed).to(dtype).t()
+    with without_autocast(x.device):
+        y = x.to(dtype) @ unpack(packed).to(dtype).t()
     return y if bias is None else y + bias.to(dtype)
 
 
