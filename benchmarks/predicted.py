@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 
+from gossamer import native
 from gossamer.core import Keep, Support, nm, rows, select, unstructured
 from gossamer.layout import Packed, pack
 from gossamer.measure import environment
@@ -120,7 +121,7 @@ def main() -> None:
     """Measure the machine, then every case; print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--passes", type=int, default=6)
-    parser.add_argument("--out", type=Path, help="folder for predicted-cpu.json")
+    parser.add_argument("--out", type=Path, help="folder for the JSON file")
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -135,7 +136,8 @@ def main() -> None:
     print(json.dumps({k: v for k, v in result.items() if k != "cases"}, indent=1))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "predicted-cpu.json").write_text(json.dumps(result, indent=1) + "\n")
+        path = args.out / f"predicted-cpu-{native.isa()}.json"
+        path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def summary(device: Device, cases: dict[str, dict]) -> dict:

@@ -34,9 +34,9 @@ CARD = Card(
         "times at R = 32, ResNet-50 with its first layer dense 6.5 and 13.5 times; sparse "
         "BERT-large overtakes dense BERT-base at R = 4",
         "measured, one thread of an AMD EPYC with AVX2, 4096x4096, float32, one input, three "
-        "seeds: layout condensed at 4:32 is 3.2 to 4.3 times and at 2:32 6.5 to 6.8 times as quick "
+        "seeds: layout condensed at 4:32 is 3.2 to 4.1 times and at 2:32 5.3 to 6.7 times as quick "
         "as torch's dense product; layout nm, smaller by a quarter, is slower than dense (0.4 to "
-        "0.6 and 0.7 to 0.8 times), bound by unpacking",
+        "0.5 and 0.5 to 0.8 times), bound by unpacking",
         "measured, digits, 15 trainings: a net of width 128 at R = 8 reaches 96.7 %, a dense one "
         "of width 31 and equal predicted throughput 96.6 %",
     ),
