@@ -15,7 +15,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gossamer.ops.linear.triton_warp import arrange, choose, finish, load, store, stream
+from gossamer.ops.linear.triton_warp import (
+    arrange,
+    choose,
+    finish,
+    inputs,
+    load,
+    store,
+    stream,
+)
 
 
 @triton.jit
@@ -64,6 +72,28 @@ def _fetch(above, below, upper, lower, wanted):
             stream(above + 96, wanted), stream(below + 96, wanted))
 
 
+@triton.jit
+def _turn(c, d, now, first, second, part, WIDE: tl.constexpr, ARRANGED: tl.constexpr,
+          KIND: tl.constexpr):
+    """c, and d where WIDE, with 256 columns added."""
+    odd, shift = (part & 1) != 0, (part & 1) * 4
+    for step in tl.static_range(8):
+        a, b = now[2 + step // 2 * 2], now[3 + step // 2 * 2]
+        a0, a1 = a[step % 2 * 2], a[step % 2 * 2 + 1]
+        b0, b1 = b[step % 2 * 2], b[step % 2 * 2 + 1]
+        places = _metadata(
+            now[0][step // 2 % 2 * 2], now[0][step // 2 % 2 * 2 + 1],
+            now[1][step // 2 % 2 * 2], now[1][step // 2 % 2 * 2 + 1], shift,
+            "0x6420" if step % 2 == 0 else "0x7531")
+        here = step * 256 if ARRANGED else step // 2 * 64 + step % 2 * 8
+        taken = _inputs(first + here, odd, ARRANGED)
+        c = _product(c, a0, b0, a1, b1, taken, places, step // 4, KIND)
+        if WIDE:
+            taken = _inputs(second + here, odd, ARRANGED)
+            d = _product(d, a0, b0, a1, b1, taken, places, step // 4, KIND)
+    return c, d
+
+
 @triton.jit(do_not_specialize=["batch"])
 def _nm_kernel(
     x, values, index, bias, y, rows, cols, batch,
@@ -74,11 +104,8 @@ def _nm_kernel(
     # Of the columns' blocks a warp takes every `stride`th.
     share, lane = tl.program_id(1) * WARPS + thread // 32, thread % 32
     line, part = lane // 4, lane % 4
-    odd = (part & 1) != 0
-    shift = (part & 1) * 4
-    base = tl.program_id(0) * 16
-    top = tl.minimum(base + line, rows - 1).to(tl.int64)
-    bottom = tl.minimum(base + line + 8, rows - 1).to(tl.int64)
+    top = tl.minimum(tl.program_id(0) * 16 + line, rows - 1).to(tl.int64)
+    bottom = tl.minimum(tl.program_id(0) * 16 + line + 8, rows - 1).to(tl.int64)
     above = values + top * (cols // 2) + part * 8 + share * 128
     below = values + bottom * (cols // 2) + part * 8 + share * 128
     # Threads 0 and 1 of four give the first half's places, 2 and 3 the second half's.
@@ -86,47 +113,22 @@ def _nm_kernel(
     lower = index + bottom * (cols // 8) + (part // 2) * 16 + share * 32
     stride: tl.constexpr = WARPS * SPLIT
     groups: tl.constexpr = 2 if WIDE else 1
-    if ARRANGED:
-        first = x + (share * groups) * 2048 + lane * 8
-        second = first + 2048
-    else:
-        # An input too many repeats the last: what comes of it is not stored.
-        given = x + part // 2 * 16 + share * 256
-        first = given + tl.minimum(line, batch - 1).to(tl.int64) * cols
-        second = given + tl.minimum(line + 8, batch - 1).to(tl.int64) * cols
-    zero = tl.zeros([32 * WARPS], tl.float32)
+    first, second = inputs(x, part // 2 * 16, share, lane, cols, batch, 256, groups, ARRANGED)
+    zero, always = tl.zeros([32 * WARPS], tl.float32), tl.full([32 * WARPS], 1, tl.int32)
     c, d = (zero, zero, zero, zero), (zero, zero, zero, zero)
-    always = tl.full([32 * WARPS], 1, tl.int32)
     turns = cols // (256 * stride)
     now = _fetch(above, below, upper, lower, always)
     for turn in range(turns):
         above, below = above + 128 * stride, below + 128 * stride
         upper, lower = upper + 32 * stride, lower + 32 * stride
         ahead = _fetch(above, below, upper, lower, always & (turn + 1 < turns).to(tl.int32))
-        for step in tl.static_range(8):
-            a, b = now[2 + step // 2 * 2], now[3 + step // 2 * 2]
-            a0, a1 = a[step % 2 * 2], a[step % 2 * 2 + 1]
-            b0, b1 = b[step % 2 * 2], b[step % 2 * 2 + 1]
-            places = _metadata(
-                now[0][step // 2 % 2 * 2], now[0][step // 2 % 2 * 2 + 1],
-                now[1][step // 2 % 2 * 2], now[1][step // 2 % 2 * 2 + 1], shift,
-                "0x6420" if step % 2 == 0 else "0x7531")
-            here = step * 256 if ARRANGED else step // 2 * 64 + step % 2 * 8
-            taken = _inputs(first + here, odd, ARRANGED)
-            c = _product(c, a0, b0, a1, b1, taken, places, step // 4, KIND)
-            if WIDE:
-                taken = _inputs(second + here, odd, ARRANGED)
-                d = _product(d, a0, b0, a1, b1, taken, places, step // 4, KIND)
+        c, d = _turn(c, d, now, first, second, part, WIDE, ARRANGED, KIND)
         first += (2048 * groups if ARRANGED else 256) * stride
         second += (2048 * groups if ARRANGED else 256) * stride
         now = ahead
-    if SPLIT > 1:
-        y += tl.program_id(1).to(tl.int64) * batch * rows
-    lane = tl.arange(0, 32)
-    row, column = base + lane // 4, lane % 4 * 2
-    store(c, y, bias, row, rows, column, batch, WARPS, BIASED)
+    store(c, y, bias, rows, 0, batch, WARPS, SPLIT, BIASED)
     if WIDE:
-        store(d, y, bias, row, rows, column + 8, batch, WARPS, BIASED)
+        store(d, y, bias, rows, 8, batch, WARPS, SPLIT, BIASED)
 
 
 def multiply(x: Tensor, values: Tensor, index: Tensor, bias: Tensor | None, rows: int,

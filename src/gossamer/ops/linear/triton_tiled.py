@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gossamer.ops.linear.triton_warp import arrange, finish, load, store, stream
+from gossamer.ops.linear.triton_warp import arrange, finish, inputs, load, store, stream
 
 
 @triton.jit
@@ -131,34 +131,43 @@ def _inputs(x, ARRANGED: tl.constexpr):
     return load(x), load(x + 32), load(x + 64), load(x + 96)
 
 
+@triton.jit
+def _word(c, d, masks, at, first, second, word: tl.constexpr, WIDE: tl.constexpr,
+          ARRANGED: tl.constexpr, KIND: tl.constexpr):
+    """c, and d where WIDE, with 128 columns added; the next place."""
+    groups: tl.constexpr = 2 if WIDE else 1
+    here = (word // 2 * groups * 2048 + word % 2 * 1024) if ARRANGED else word * 128
+    f = _inputs(first + here, ARRANGED)
+    if WIDE:
+        g = _inputs(second + here, ARRANGED)
+    for j in tl.static_range(4):
+        p0, p1, p2, p3, at = _expand(masks[0][word] >> (2 * j), at)
+        q0, q1, q2, q3, at = _expand(masks[1][word] >> (2 * j), at)
+        c = _product(c, p0, q0, p1, q1, f[0][j], f[1][j], KIND)
+        c = _product(c, p2, q2, p3, q3, f[2][j], f[3][j], KIND)
+        if WIDE:
+            d = _product(d, p0, q0, p1, q1, g[0][j], g[1][j], KIND)
+            d = _product(d, p2, q2, p3, q3, g[2][j], g[3][j], KIND)
+    return c, d, at
+
+
 @triton.jit(do_not_specialize=["batch"])
 def _tiled_kernel(
     x, values, bits, starts, bias, y, rows, cols, batch,
     WARPS: tl.constexpr, SPLIT: tl.constexpr, WORDS: tl.constexpr, SIZE: tl.constexpr,
-    WIDE: tl.constexpr, ARRANGED: tl.constexpr, BIASED: tl.constexpr,
-    KIND: tl.constexpr,
+    WIDE: tl.constexpr, ARRANGED: tl.constexpr, BIASED: tl.constexpr, KIND: tl.constexpr,
 ):
     thread = tl.arange(0, 32 * WARPS)
     warp, lane = thread // 32, thread % 32
     # Of the tiles of 16 rows a warp takes every `stride`th.
     share = tl.program_id(1) * WARPS + warp
-    line, part = lane // 4, lane % 4
-    base = tl.program_id(0) * 16
-    blocks = cols // 512
     stride: tl.constexpr = WARPS * SPLIT
-    turns = blocks // stride
-    tile = tl.program_id(0).to(tl.int64) * blocks + share
+    turns = cols // 512 // stride
+    tile = tl.program_id(0).to(tl.int64) * (cols // 512) + share
     mine = _shared(warp * ((2 * WORDS + 1) * 128), SIZE)
-    always = tl.full([32 * WARPS], 1, tl.int32)
     groups: tl.constexpr = 2 if WIDE else 1
-    if ARRANGED:
-        first = x + share * (groups * 4096) + lane * 8
-        second = first + 2048
-    else:
-        # An input too many repeats the last: what comes of it is not stored.
-        first = x + tl.minimum(line, batch - 1).to(tl.int64) * cols + part * 8 + share * 512
-        second = x + tl.minimum(line + 8, batch - 1).to(tl.int64) * cols + part * 8 + share * 512
-    zero = tl.zeros([32 * WARPS], tl.float32)
+    first, second = inputs(x, lane % 4 * 8, share, lane, cols, batch, 512, groups, ARRANGED)
+    zero, always = tl.zeros([32 * WARPS], tl.float32), tl.full([32 * WARPS], 1, tl.int32)
     c, d = (zero, zero, zero, zero), (zero, zero, zero, zero)
     start, end = tl.load(starts + tile), tl.load(starts + tile + 1)
     mask = bits + tile * 1024 + lane * 16
@@ -173,33 +182,18 @@ def _tiled_kernel(
         wanted = always & more.to(tl.int32)
         ahead = stream(mask, wanted), stream(mask + 512, wanted)
         at = mine + lane * 4
-        for word in tl.static_range(4):
-            if word == 1:
-                length = tl.where(more, (end - start).to(tl.int32), 0)
-                _announce(values + start * 64 + lane * 64, length, lane, WORDS)
-            here = (word // 2 * groups * 2048 + word % 2 * 1024) if ARRANGED else word * 128
-            f = _inputs(first + here, ARRANGED)
-            if WIDE:
-                g = _inputs(second + here, ARRANGED)
-            for j in tl.static_range(4):
-                p0, p1, p2, p3, at = _expand(masks[0][word] >> (2 * j), at)
-                q0, q1, q2, q3, at = _expand(masks[1][word] >> (2 * j), at)
-                c = _product(c, p0, q0, p1, q1, f[0][j], f[1][j], KIND)
-                c = _product(c, p2, q2, p3, q3, f[2][j], f[3][j], KIND)
-                if WIDE:
-                    d = _product(d, p0, q0, p1, q1, g[0][j], g[1][j], KIND)
-                    d = _product(d, p2, q2, p3, q3, g[2][j], g[3][j], KIND)
+        c, d, at = _word(c, d, masks, at, first, second, 0, WIDE, ARRANGED, KIND)
+        length = tl.where(more, (end - start).to(tl.int32), 0)
+        _announce(values + start * 64 + lane * 64, length, lane, WORDS)
+        for word in tl.static_range(1, 4):
+            c, d, at = _word(c, d, masks, at, first, second, word, WIDE, ARRANGED, KIND)
         first += (4096 * groups if ARRANGED else 512) * stride
         second += (4096 * groups if ARRANGED else 512) * stride
         masks = ahead
         _together(lane)
-    if SPLIT > 1:
-        y += tl.program_id(1).to(tl.int64) * batch * rows
-    lane = tl.arange(0, 32)
-    row, column = base + lane // 4, lane % 4 * 2
-    store(c, y, bias, row, rows, column, batch, WARPS, BIASED)
+    store(c, y, bias, rows, 0, batch, WARPS, SPLIT, BIASED)
     if WIDE:
-        store(d, y, bias, row, rows, column + 8, batch, WARPS, BIASED)
+        store(d, y, bias, rows, 8, batch, WARPS, SPLIT, BIASED)
 
 
 def multiply(x: Tensor, parts: tuple[Tensor, ...], bias: Tensor | None, rows: int,

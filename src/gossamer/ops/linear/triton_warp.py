@@ -45,17 +45,40 @@ def _add(a0, a1, a2, a3, b0, b1, b2, b3):
 
 
 @triton.jit
-def store(parts, y, bias, row, rows, column, batch, WARPS: tl.constexpr, BIASED: tl.constexpr):
-    """Add up the warps' shares of a 16 x 8 product, and store it as ``y[column, row]``."""
+def inputs(x, offset, share, lane, cols, batch, COLUMNS: tl.constexpr, GROUPS: tl.constexpr,
+           ARRANGED: tl.constexpr):
+    """Where a thread finds the first eight inputs of its warp's columns, and the next eight."""
+    if ARRANGED:
+        first = x + share * (GROUPS * COLUMNS * 8) + lane * 8
+        second = first + 2048
+    else:
+        # An input too many repeats the last: what comes of it is not stored.
+        given, line = x + offset + share * COLUMNS, lane // 4
+        first = given + tl.minimum(line, batch - 1).to(tl.int64) * cols
+        second = given + tl.minimum(line + 8, batch - 1).to(tl.int64) * cols
+    return first, second
+
+
+@triton.jit
+def store(parts, y, bias, rows, first, batch, WARPS: tl.constexpr, SPLIT: tl.constexpr,
+          BIASED: tl.constexpr):
+    """Add up the warps' shares of a 16 x 8 product, and store it as ``y[split, column, row]``.
+
+    Its columns begin at ``first``.
+    """
     c0, c1, c2, c3 = parts
     if WARPS > 1:
         c0, c1, c2, c3 = tl.reduce(
             (tl.reshape(c0, (WARPS, 32)), tl.reshape(c1, (WARPS, 32)),
              tl.reshape(c2, (WARPS, 32)), tl.reshape(c3, (WARPS, 32))), 0, _add)
+    lane = tl.arange(0, 32)
+    row, column = tl.program_id(0) * 16 + lane // 4, first + lane % 4 * 2
     if BIASED:
         upper = tl.load(bias + row, mask=row < rows, other=0.0).to(tl.float32)
         lower = tl.load(bias + row + 8, mask=row + 8 < rows, other=0.0).to(tl.float32)
         c0, c1, c2, c3 = c0 + upper, c1 + upper, c2 + lower, c3 + lower
+    if SPLIT > 1:
+        y += tl.program_id(1).to(tl.int64) * batch * rows
     place = y + column.to(tl.int64) * rows + row
     kind = y.dtype.element_ty
     tl.store(place, c0.to(kind), mask=(row < rows) & (column < batch))
