@@ -64,11 +64,11 @@ def _shape(values: Tensor, form: Form) -> tuple[tuple[int, int, int, int, int], 
         return (values.shape[2], values.shape[1], 0, 0, 0), None
     cut = cut_of(Packed(form.layout, (form.rows, form.cols), {"values": values}))
     cut = cut or grid((form.rows, form.cols), 1, 1, 1)
-    return (cut.height, cut.n, cut.g, cut.runs, cut.m), _places(cut.n, cut.m)
+    return (cut.height, cut.n, cut.g, cut.runs, cut.m), places(cut.n, cut.m)
 
 
 @functools.lru_cache(maxsize=64)
-def _places(n: int, m: int) -> Tensor:
+def places(n: int, m: int) -> Tensor:
     """int32 ``[P, N]``: the places of every pattern."""
     return torch.tensor(combinations(n, m), dtype=torch.int32)
 

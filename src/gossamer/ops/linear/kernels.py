@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from gossamer.core.registry import Registration, Registry
-from gossamer.ops.linear import ablated, block, cpu, gpu, panel, reference
+from gossamer.ops.linear import ablated, block, cpu, gpu, grouped, panel, reference
 from gossamer.ops.linear.form import Form, Parts, rebuild
 
 REFERENCE = "reference (unpack, then a dense product)"
@@ -90,6 +90,7 @@ class Kernels:
 KERNELS = Kernels((
     Kernel("panel", panel.LAYOUTS, panel.refusal, panel.product, panel.account),
     Kernel("cpu", cpu.LAYOUTS, cpu.refusal, cpu.product, cpu.account),
+    Kernel("grouped", grouped.LAYOUTS, grouped.refusal, grouped.product, grouped.account),
     Kernel("block", block.LAYOUTS, block.refusal, block.product, block.account),
     Kernel("ablated", ablated.LAYOUTS, ablated.refusal, ablated.product, ablated.account),
     Kernel("gpu", gpu.LAYOUTS, gpu.refusal, gpu.product, gpu.account),
