@@ -26,6 +26,7 @@ static void turn_plain(const float* sums, int64_t width, int64_t rows, int64_t i
 
 const BlockKernels& plain_blocks() {
   static constexpr BlockKernels kernels = {
+      16,
       {add_tile<Four, 8, 2, 4>, add_tile<Four, 16, 2, 4>, add_tile<Four, 32, 2, 4>,
        add_tile<Four, 64, 2, 4>},
       turn_plain};
@@ -36,8 +37,8 @@ namespace {
 
 enum class Kind { bsr = 0, channel_groups = 1, group_nm = 2 };
 
-constexpr int64_t kWidest = 64;    // inputs of a panel
-constexpr int64_t kTogether = 8;   // panels filled before the rows are walked
+constexpr int64_t kWidest = 64;      // inputs of a panel
+constexpr int64_t kTogether = 512;   // inputs brought into panels before the rows are walked
 constexpr int64_t kMostPlaces = 64;  // N of grouped N:M
 constexpr int64_t kTurned = 16;    // inputs and columns that are turned at a time
 
@@ -77,6 +78,7 @@ struct Run {
   int64_t first;            // input that the panels begin with
   int64_t inputs;           // in the panels
   float* panels;
+  int64_t widest;           // inputs of a panel
 };
 
 int kernel_of(int64_t inputs) {
@@ -93,22 +95,22 @@ struct Panel {
 };
 
 Panel panel_of(const Run& run, int64_t number) {
-  const int64_t before = number * kWidest, count = std::min(kWidest, run.inputs - before);
+  const int64_t before = number * run.widest;
+  const int64_t count = std::min(run.widest, run.inputs - before);
   const int kernel = kernel_of(count);
   return {run.first + before, count, int64_t{8} << kernel, kernel,
           run.panels + before * run.w.panel_rows()};
 }
 
 // Columns of x become rows of the panel, some of each at a time so that both stay in the cache.
-void fill_panel(void* context, int64_t number) {
-  const Run& run = *static_cast<const Run*>(context);
-  const Panel p = panel_of(run, number);
+template <typename Value>
+void fill_from(const Run& run, const Panel& p, Value value) {
   const int64_t cols = run.w.cols;
   for (int64_t c0 = 0; c0 < cols; c0 += kTurned) {
     const int64_t c1 = std::min(c0 + kTurned, cols);
     for (int64_t i = 0; i < p.count; ++i) {
       const int64_t from = (p.first + i) * cols;
-      for (int64_t c = c0; c < c1; ++c) p.data[c * p.width + i] = run.x[from + c];
+      for (int64_t c = c0; c < c1; ++c) p.data[c * p.width + i] = value(from + c);
     }
     if (p.count == p.width) continue;
     for (int64_t c = c0; c < c1; ++c) {
@@ -117,6 +119,15 @@ void fill_panel(void* context, int64_t number) {
   }
   const int64_t beyond = (run.w.panel_rows() - cols) * p.width;
   std::fill_n(p.data + cols * p.width, beyond, 0.0f);
+}
+
+void fill_panel(void* context, int64_t number) {
+  const Run& run = *static_cast<const Run*>(context);
+  const float* whole = static_cast<const float*>(run.x.data);
+  const uint16_t* half = static_cast<const uint16_t*>(run.x.data);
+  const Panel p = panel_of(run, number);
+  if (run.x.half) fill_from(run, p, [half](int64_t i) { return as_float(half[i]); });
+  else fill_from(run, p, [whole](int64_t i) { return whole[i]; });
 }
 
 int64_t column_of(const Blocks& w, int64_t i) {
@@ -137,6 +148,13 @@ struct Memory {
   Scratch values, columns, turned, sums;
 };
 
+// A call for every few floats would take longer than their copy.
+void copy_floats(const float* from, int64_t count, float* to) {
+  for (; count >= 16; count -= 16, from += 16, to += 16) std::memcpy(to, from, 64);
+  for (; count >= 4; count -= 4, from += 4, to += 4) std::memcpy(to, from, 16);
+  for (; count > 0; --count) *to++ = *from++;
+}
+
 Tile bsr_tile(const Blocks& w, int64_t unit, Memory& memory) {
   const int64_t first = w.starts[unit], blocks = w.starts[unit + 1] - first;
   const int64_t size = w.height * w.width, count = blocks * w.width;
@@ -149,8 +167,7 @@ Tile bsr_tile(const Blocks& w, int64_t unit, Memory& memory) {
       columns[b * w.width + k] = static_cast<int32_t>(column + k);
     }
     for (int64_t r = 0; r < w.height; ++r) {
-      std::memcpy(rows + r * count + b * w.width, values + b * size + r * w.width,
-                  w.width * sizeof(float));
+      copy_floats(values + b * size + r * w.width, w.width, rows + r * count + b * w.width);
     }
   }
   return {rows, count, 1, columns, count, nullptr, w.height};
@@ -208,7 +225,7 @@ void multiply_unit(void* context, int64_t unit) {
   } else {
     tile = w.kind == Kind::bsr ? bsr_tile(w, unit, memory) : group_tile(w, unit, memory);
   }
-  for (int64_t number = 0; number * kWidest < run.inputs; ++number) {
+  for (int64_t number = 0; number * run.widest < run.inputs; ++number) {
     const Panel p = panel_of(run, number);
     for (int64_t r = 0; r < w.height; ++r) {
       const float bias = run.bias.data != nullptr && r < rows ? run.bias[row + r] : 0.0f;
@@ -240,11 +257,12 @@ void for_each(int64_t count, int64_t threads, Run& run, void (*part)(void*, int6
 
 void multiply(Run& run, int64_t threads) {
   static thread_local Scratch memory;
-  const int64_t most = std::min(run.batch, kTogether * kWidest);
+  const int64_t most = std::min(run.batch, kTogether);
+  run.widest = run.w.kind == Kind::group_nm ? kWidest : block_kernels().narrow;
   run.panels = memory.get<float>((most + kWidest) * run.w.panel_rows() + 1);
   for (run.first = 0; run.first < run.batch; run.first += most) {
     run.inputs = std::min(most, run.batch - run.first);
-    for_each((run.inputs + kWidest - 1) / kWidest, threads, run, fill_panel);
+    for_each((run.inputs + run.widest - 1) / run.widest, threads, run, fill_panel);
     for_each(run.w.units(), threads, run, multiply_unit);
   }
 }
@@ -272,7 +290,7 @@ void bind_block(nb::module_& m) {
                            bool y_half, int64_t threads) {
     nb::gil_scoped_release unlocked;
     Run run{blocks_of(shape, parts, half, wide), {pointer(x), x_half}, {pointer(bias), bias_half},
-            batch, reinterpret_cast<void*>(y), y_half, 0, 0, nullptr};
+            batch, reinterpret_cast<void*>(y), y_half, 0, 0, nullptr, 0};
     multiply(run, threads);
   });
   m.attr("most_places") = kMostPlaces;

@@ -18,6 +18,9 @@ struct Tile {
 };
 
 struct BlockKernels {
+  // Inputs of a panel where tiles have many columns: as many as stay in registers, so that the
+  // columns of a panel lie close together in the first-level cache.
+  int64_t narrow;
   // sums[r * width + i] += value(r, k) * panel[columns[k] * width + i], by width: 8, 16, 32 and 64.
   void (*add[4])(const Tile& tile, const float* panel, float* sums);
   // y[i * rows_of_y + r] = sums[r * width + i] for r < rows and i < inputs.

@@ -6,8 +6,9 @@ typedef float Floats __attribute__((vector_size(32), may_alias));
 
 const BlockKernels& avx2_blocks() {
   static constexpr BlockKernels kernels = {
-      {add_tile<Floats, 8, 1, 8>, add_tile<Floats, 16, 2, 4>, add_tile<Floats, 32, 2, 4>,
-       add_tile<Floats, 64, 2, 4>},
+      16,
+      {add_tile<Floats, 8, 1, 8>, add_tile<Floats, 16, 2, 6>, add_tile<Floats, 32, 2, 6>,
+       add_tile<Floats, 64, 2, 6>},
       turn_avx2};
   return kernels;
 }

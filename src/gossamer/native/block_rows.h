@@ -67,7 +67,8 @@ static void add_few(const Tile& t, const float* panel, float* sums) {
   }
 }
 
-// Panels of W inputs, V vectors at a time; rows R at a time, then one by one.
+// Panels of W inputs, V vectors at a time; rows R or 4 at a time, then fewer: an addition waits for
+// the one before it on the same sum, and eight sums just hide that.
 template <typename Vector, int W, int V, int R>
 static void add_tile(const Tile& t, const float* panel, float* sums) {
   constexpr int kVectors = W * sizeof(float) / sizeof(Vector);
@@ -81,8 +82,11 @@ static void add_tile(const Tile& t, const float* panel, float* sums) {
     default: break;
   }
   for (int64_t input = 0; input < W; input += kStep) {
-    int64_t row = 0;
-    for (; row + R <= t.rows; row += R) add_rows<Vector, W, V, R>(t, row, input, panel, sums);
+    int64_t row = 0, left = t.rows;
+    for (; left >= R + 4 || left == R; row += R, left -= R) {
+      add_rows<Vector, W, V, R>(t, row, input, panel, sums);
+    }
+    for (; row + 4 <= t.rows; row += 4) add_rows<Vector, W, V, 4>(t, row, input, panel, sums);
     for (; row + 2 <= t.rows; row += 2) add_rows<Vector, W, V, 2>(t, row, input, panel, sums);
     for (; row < t.rows; ++row) add_rows<Vector, W, V, 1>(t, row, input, panel, sums);
   }
