@@ -271,8 +271,9 @@ def cheap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
 def test_a_measurement_is_kept_and_a_damaged_one_made_anew(
     cheap: list[int], tmp_path: Path
 ) -> None:
+    assert cpu.known_cpu() is None
     first = cpu.this_cpu()
-    assert cpu.this_cpu() == first
+    assert cpu.this_cpu() == cpu.known_cpu() == first
     assert get_device("cpu") == first
     assert len(cheap) == 1
     (path,) = (tmp_path / "cache").glob("cpu-*.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
@@ -11,7 +12,15 @@ from rich.table import Table
 
 from gossamer.cli.terminal import console, quiet_libraries
 from gossamer.measure import operations
-from gossamer.measure.hardware import DEVICES, OpTime, Prediction, get_device, predict
+from gossamer.measure.hardware import (
+    DEVICES,
+    OpTime,
+    Prediction,
+    get_device,
+    known_cpu,
+    predict,
+)
+from gossamer.measure.hardware.device import CPU
 
 
 @dataclass(frozen=True)
@@ -49,17 +58,23 @@ class Options:
 def run(arguments: list[str]) -> int:
     """Print the table of operations and what follows from it."""
     options = tyro.cli(Options, args=arguments, prog="gossamer predict")
-    device = get_device(options.device)
-    other = None if options.against is None else get_device(options.against)
+    names = [name for name in (options.device, options.against) if name is not None]
+    for name in names:
+        if name != CPU:
+            get_device(name)  # a wrong name is said before anything takes time
     from gossamer.models import outline  # transformers, which takes seconds
     quiet_libraries()
     work = operations(outline(options.model), options.length, options.context)
+    if CPU in names and known_cpu() is None:
+        sys.stderr.write("Measuring this CPU once, which takes about fifteen seconds.\n")
+    device = get_device(options.device)
     found = predict(work, device, options.density, options.pattern, options.batch,
                     dtype=options.dtype)
     screen = console()
     screen.print(_table(found))
     lines = _lines(found)
-    if other is not None:
+    if options.against is not None:
+        other = get_device(options.against)
         rival = predict(work, other, 1.0, None, options.batch)
         lines.append(f"Against {other.title} dense in {rival.dtype}: {found.over(rival):.2f}x the "
                      "throughput, both predicted.")

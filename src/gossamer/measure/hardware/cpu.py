@@ -42,8 +42,7 @@ def this_cpu(again: bool = False) -> Device:
         again: measure even where an earlier result is kept.
     """
     about = _about()
-    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-    path = cache_folder() / f"cpu-{key}.json"
+    path = _path(about)
     known = None if again else _read(path)
     if known is not None:
         return known
@@ -53,6 +52,11 @@ def this_cpu(again: bool = False) -> Device:
         text = json.dumps({"about": about, "device": _as_json(device)}, indent=1)
         write_text(path, text + "\n")
     return device
+
+
+def known_cpu() -> Device | None:
+    """This machine as an earlier measurement found it; None where there is none to be used."""
+    return _read(_path(_about()))
 
 
 def read_bandwidth(nbytes: int, threads: int) -> float:
@@ -85,6 +89,11 @@ def _about() -> dict[str, Any]:
         stat = os.stat(native.core.__file__)  # kernels may be built anew under the same version
         about["build"] = [stat.st_size, stat.st_mtime_ns]
     return about
+
+
+def _path(about: dict[str, Any]) -> Path:
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    return cache_folder() / f"cpu-{key}.json"
 
 
 def _measure(about: dict[str, Any]) -> Device:
