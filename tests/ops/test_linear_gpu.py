@@ -132,6 +132,8 @@ def test_explain_says_what_the_kernels_do_not_take() -> None:
     assert "multiples of 256 columns, not 128" in why(torch.randn(1, 128).to(HALF),
                                                       packed_for("nm", 20, 128))
     quarter = pack(torch.randn(8, 256), select(torch.rand(8, 256), nm(1, 4)), "nm", HALF)
+    assert "pack the matrix as tiled" in why(torch.randn(1, 512).to(HALF),
+                                             packed_for("bitmask", 20, 512))
     assert "takes 2:4, not 1:4" in why(torch.randn(1, 256).to(HALF), quarter)
 
 

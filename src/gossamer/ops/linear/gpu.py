@@ -11,7 +11,8 @@ from torch import Tensor
 from gossamer.layout.tiled import longest_stream
 from gossamer.ops.linear.form import Form, Parts
 
-LAYOUTS = ("nm", "tiled")
+# bitmask only to say what to use in its place.
+LAYOUTS = ("nm", "tiled", "bitmask")
 
 # Past this many inputs a product is bound by arithmetic, and the packed bytes gain little.
 MOST_INPUTS = 16
@@ -41,6 +42,8 @@ def refusal(x: Tensor, parts: Parts, form: Form) -> str | None:
     values = parts[0]
     if not (x.is_cuda and values.is_cuda):
         return f"the GPU kernels run on cuda, not on {x.device}"
+    if form.layout == "bitmask":
+        return "layout bitmask has no GPU kernel; pack the matrix as tiled for one"
     if not _has_triton():
         return "the GPU kernels need triton, which is not installed"
     if torch.version.hip is not None or torch.cuda.get_device_capability(x.device) < (8, 0):
