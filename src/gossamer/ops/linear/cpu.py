@@ -20,6 +20,9 @@ _PLACES = {
 LAYOUTS = tuple(_PLACES)
 FLOATS = (_FLOAT, _HALF) = (torch.float32, torch.bfloat16)
 
+# From this many inputs on panels may be quicker than rows.
+FEW = 8
+
 # Past this many inputs an expanded matrix and torch's own product are quicker.
 MOST_INPUTS = 64
 
@@ -45,6 +48,16 @@ def refusal(x: Tensor, parts: Parts, form: Form) -> str | None:
         if not part.is_contiguous():
             return "a part is not contiguous"
     return None
+
+
+def refusal_of_few(x: Tensor, parts: Parts, form: Form) -> str | None:
+    """`refusal`, and more than a few inputs: those are weighed up by the kernels behind this one.
+
+    It stands first, so that a small product does not wait for that.
+    """
+    if x.numel() >= FEW * form.cols:
+        return f"{FEW} inputs and more may have quicker ways"
+    return refusal(x, parts, form)
 
 
 def account(x: Tensor, form: Form) -> str:

@@ -88,6 +88,7 @@ class Kernels:
 
 
 KERNELS = Kernels((
+    Kernel("cpu, few", cpu.LAYOUTS, cpu.refusal_of_few, cpu.product, cpu.account),
     Kernel("panel", panel.LAYOUTS, panel.refusal, panel.product, panel.account),
     Kernel("cpu", cpu.LAYOUTS, cpu.refusal, cpu.product, cpu.account),
     Kernel("grouped", grouped.LAYOUTS, grouped.refusal, grouped.product, grouped.account),
