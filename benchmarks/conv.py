@@ -182,9 +182,10 @@ def compare(runs: dict[str, Run], rounds: int) -> dict:
     times: dict[str, list[float]] = {name: [] for name in runs}
     with torch.inference_mode():
         for turn in range(rounds + 2):
-            for name, run in runs.items():
+            order = list(runs)[turn % len(runs):] + list(runs)[: turn % len(runs)]
+            for name in order:  # each round begins with another, so that none always follows one
                 begin = time.perf_counter()
-                run()
+                runs[name]()
                 if turn > 1:
                     times[name].append(time.perf_counter() - begin)
     dense = min((n for n in runs if n.startswith("dense")), key=lambda name: min(times[name]))

@@ -31,6 +31,7 @@ from gossamer.ops.conv import (
     FREE,
     RELU,
     RELU6,
+    DepthwiseConv2d,
     Kernel,
     PackedConv2d,
     Window,
@@ -324,3 +325,49 @@ def test_bad_input_is_one_clear_sentence() -> None:
         PackedConv2d.from_conv(nn.Conv2d(4, 4, 2, padding="same"))
     with pytest.raises(ConfigError, match="does not go with"):
         PackedConv2d(packed, window=Window.square(5))
+
+
+@pytest.mark.parametrize("name", ISAS)
+@given(data=st.data())
+@settings(max_examples=80, deadline=None)
+def test_depthwise_convolutions_equal_torchs(name: str, data: st.DataObject) -> None:
+    pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    kernel, stride, dilation = (data.draw(pairs) for _ in range(3))
+    padding = data.draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    size = [data.draw(st.integers(max(1, 1 + gap * (side - 1) - 2 * pad), 20))
+            for side, pad, gap in zip(kernel, padding, dilation)]
+    torch.manual_seed(data.draw(st.integers(0, 1 << 30)))
+    conv = nn.Conv2d(5, 5, kernel, stride, padding, dilation, groups=5, bias=data.draw(
+        st.booleans()))
+    x = torch.randn(2, 5, *size)
+    before = native.isa()
+    if native.core is not None:
+        native.set_isa(name)
+    with torch.inference_mode(), _poisoned_memory():
+        got = DepthwiseConv2d(conv, RELU6)(x)
+    if native.core is not None:
+        native.set_isa(before)
+    with torch.no_grad():
+        wanted = conv.double()(x.double()).clamp(0, 6)
+    torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_depthwise_layers_train_compile_and_refuse() -> None:
+    conv = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+    layer, x = DepthwiseConv2d(conv, RELU), torch.randn(2, 4, 6, 7)
+    wanted = torch.relu(conv(x))
+    torch.testing.assert_close(layer(x), wanted)
+    layer(x).sum().backward()
+    assert conv.weight.grad is not None
+    torch.compiler.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), wanted)
+    assert sorted(layer.state_dict()) == ["bias", "weight"]
+    with torch.inference_mode():
+        last = x.to(memory_format=torch.channels_last)
+        torch.testing.assert_close(copy.deepcopy(layer)(last), wanted)
+        torch.testing.assert_close(layer.double()(x.double()), wanted.double())
+    with pytest.raises(UnsupportedError, match="cannot take an input"):
+        layer(torch.randn(1, 3, 6, 6))
+    with pytest.raises(UnsupportedError, match="as many groups as channels"):
+        DepthwiseConv2d(nn.Conv2d(4, 8, 3, groups=4))

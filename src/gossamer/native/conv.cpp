@@ -16,6 +16,7 @@
 #include "isa.h"
 #include "lists.h"
 #include "parallel.h"
+#include "window.h"
 
 namespace nb = nanobind;
 
@@ -25,8 +26,6 @@ const StripKernels& plain_strips() {
   static const StripKernels kernels = strip_kernels<16>();
   return kernels;
 }
-
-namespace {
 
 const StripKernels& current_strips() {
 #if GOSSAMER_X86
@@ -39,17 +38,7 @@ const StripKernels& current_strips() {
   return plain_strips();
 }
 
-// How a kernel goes over an image; the columns of W are channels x kernel rows x kernel columns.
-struct Window {
-  int64_t height, width;  // of the image
-  int64_t down, along;    // kernel
-  int64_t step_down, step_along, pad_down, pad_along, gap_down, gap_along;
-  int64_t out_width;
-
-  bool is_point() const {
-    return down * along * step_down * step_along == 1 && pad_down + pad_along == 0;
-  }
-};
+namespace {
 
 struct Convolution {
   WeightLists w;

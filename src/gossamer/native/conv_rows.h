@@ -101,6 +101,30 @@ static void strip_rows(const WeightLists& w, int64_t g0, int64_t g1, const Strip
   }
 }
 
+// Taps are nine where K is; any number where it is 0.
+template <int kBytes, int K>
+static void depthwise_taps(const DepthwiseRow& row, int64_t pixels, float* y) {
+  using Vector = typename Floats<kBytes>::Vector;
+  constexpr int kLanes = kBytes / sizeof(float);
+  const int64_t count = K > 0 ? K : row.count;
+  const Vector low = row.low - Vector{}, high = row.high - Vector{};
+  for (int64_t j = 0; j < pixels; j += kLanes) {
+    Vector sum = row.bias - Vector{};
+#pragma GCC unroll 9
+    for (int64_t t = 0; t < count; ++t) {
+      sum += *reinterpret_cast<const Vector*>(row.taps[t] + j) * row.weights[t];
+    }
+    const Vector raised = sum < low ? low : sum;  // in this order a NaN stays one
+    *reinterpret_cast<Vector*>(y + j) = raised > high ? high : raised;
+  }
+}
+
+template <int kBytes>
+static void depthwise_row(const DepthwiseRow& row, int64_t pixels, float* y) {
+  if (row.count == 9) depthwise_taps<kBytes, 9>(row, pixels, y);
+  else depthwise_taps<kBytes, 0>(row, pixels, y);
+}
+
 template <int kBytes, typename Index>
 static void choose(StripKernel (&kernels)[kSharing][kStripVectors]) {
   const StripKernel all[kSharing][kStripVectors] = {
@@ -123,6 +147,7 @@ template <int kBytes>
 static StripKernels strip_kernels() {
   StripKernels kernels{};
   kernels.lanes = kBytes / sizeof(float);
+  kernels.depthwise = depthwise_row<kBytes>;
   choose<kBytes, uint16_t>(kernels.narrow);
   choose<kBytes, int32_t>(kernels.wide);
   return kernels;

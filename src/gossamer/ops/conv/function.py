@@ -82,20 +82,21 @@ def run(
 def _check(x: Tensor, values: Tensor, bias: Tensor | None, form: Form, window: Window) -> None:
     """Raise UnsupportedError where x or the bias does not fit the weight."""
     high, wide = window.kernel
-    if form.cols % window.places:
+    places = high * wide
+    if form.cols % places:
         raise UnsupportedError(
             f"A packed weight of {form.rows}x{form.cols} cannot be one of {high}x{wide} kernels: "
-            f"its columns are no multiple of {window.places}."
+            f"its columns are no multiple of {places}."
         )
-    channels = form.cols // window.places
-    if x.dim() != 4 or x.shape[1] != channels or not x.is_floating_point():
+    channels, shape = form.cols // places, x.shape
+    if len(shape) != 4 or shape[1] != channels or not x.is_floating_point():
         raise UnsupportedError(
             f"A packed convolution of {channels} channels needs a float input [batch, {channels}, "
-            f"height, width], not {x.dtype} of shape {tuple(x.shape)}."
+            f"height, width], not {x.dtype} of shape {tuple(shape)}."
         )
-    if min(window.out(x.shape[2], x.shape[3])) < 1:
+    if min(window.out(shape[2], shape[3])) < 1:
         raise UnsupportedError(
-            f"An image of {x.shape[2]}x{x.shape[3]} is too small for a kernel of {high}x{wide} "
+            f"An image of {shape[2]}x{shape[3]} is too small for a kernel of {high}x{wide} "
             f"with padding {window.padding} and dilation {window.dilation}."
         )
     if x.is_cpu != values.is_cpu:

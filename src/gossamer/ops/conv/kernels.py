@@ -42,19 +42,26 @@ class Kernels:
 
     def __init__(self, kernels: tuple[Kernel, ...]) -> None:
         self._watching: tuple[Counter[str], ...] = ()
-        self.all: Registry[Kernel] = Registry("kernel of conv2d", kernels)
+        self._by_layout: dict[str, tuple[Kernel, ...]] = {}
+        self.all: Registry[Kernel] = Registry("kernel of conv2d", kernels, self._forget)
+
+    def of(self, layout: str) -> tuple[Kernel, ...]:
+        """The kernels that read this layout, in order."""
+        if layout not in self._by_layout:
+            self._by_layout[layout] = tuple(
+                kernel for kernel in self.all.values() if layout in kernel.layouts)
+        return self._by_layout[layout]
 
     def plan(
         self, x: Tensor, parts: Parts, form: Form, window: Window
     ) -> tuple[Kernel | None, str]:
         """``(kernel, why not the ones before it)``; None where the reference has to do."""
         reasons: list[str] = []
-        for kernel in self.all.values():
-            if form.layout in kernel.layouts:
-                refused = kernel.where(x, parts, form, window)
-                if refused is None:
-                    return kernel, "; ".join(reasons)
-                reasons.append(refused)
+        for kernel in self.of(form.layout):
+            refused = kernel.where(x, parts, form, window)
+            if refused is None:
+                return kernel, "; ".join(reasons)
+            reasons.append(refused)
         return None, "; ".join(reasons) or f"there is no kernel for layout {form.layout}"
 
     def compute(
@@ -78,6 +85,9 @@ class Kernels:
             yield counter
         finally:
             self._watching = tuple(known for known in self._watching if known is not counter)
+
+    def _forget(self) -> None:
+        self._by_layout = {}
 
 
 KERNELS = Kernels((

@@ -28,8 +28,9 @@ def refusal(x: Tensor, parts: Parts, form: Form, window: Window) -> str | None:
         return f"rows that share columns need float32 weights, not {parts[0].dtype}"
     if form.layout == "bsr" and parts[0].shape[2] != 1:
         return "blocks must be one column wide"
-    if not all(part.is_contiguous() for part in parts):
-        return "a part is not contiguous"
+    for part in parts:
+        if not part.is_contiguous():
+            return "a part is not contiguous"
     return None
 
 
@@ -45,16 +46,17 @@ def convolution(
     x: Tensor, parts: Parts, bias: Tensor | None, form: Form, window: Window, bounds: Bounds
 ) -> Tensor:
     """``clamp(W * x + b)`` for x ``[batch, in, height, width]``."""
-    size = (x.shape[2], x.shape[3])
+    images, _, *size = x.shape
     out = window.out(*size)
-    y = x.new_empty((x.shape[0], form.rows, *out))
+    y = x.new_empty((images, form.rows, *out))
     if y.numel() == 0:
         return y
-    x = x.contiguous()
-    if bias is not None:
+    if not x.is_contiguous():
+        x = x.contiguous()
+    if bias is not None and (bias.dtype is not torch.float32 or not bias.is_contiguous()):
         bias = bias.float().contiguous()
     cpu.core().conv2d(
-        *_arguments(parts, form), x.data_ptr(), (form.rows, _group(parts, form)), x.shape[0],
+        *_arguments(parts, form), x.data_ptr(), (form.rows, _group(parts, form)), images,
         (*size, *window.flat, *out), bounds, 0 if bias is None else bias.data_ptr(),
         y.data_ptr(), torch.get_num_threads(),
     )

@@ -57,7 +57,7 @@ class Window(NamedTuple):
     @property
     def flat(self) -> list[int]:
         """The eight numbers in order."""
-        return [number for pair in self for number in pair]
+        return [*self[0], *self[1], *self[2], *self[3]]
 
     @classmethod
     def from_flat(cls, flat: list[int]) -> Window:
@@ -66,11 +66,9 @@ class Window(NamedTuple):
 
     def out(self, height: int, width: int) -> Pair:
         """Height and width of what comes out; below one where the image is too small."""
-        down, along = (
-            (size + 2 * pad - gap * (kernel - 1) - 1) // step + 1
-            for size, kernel, step, pad, gap in zip((height, width), *self)
-        )
-        return down, along
+        (high, wide), (down, along), (above, left), (rows, columns) = self
+        return ((height + 2 * above - rows * (high - 1) - 1) // down + 1,
+                (width + 2 * left - columns * (wide - 1) - 1) // along + 1)
 
 
 POINT = Window()
