@@ -4,7 +4,8 @@
     python benchmarks/conv.py --quick              (few shapes and rounds: does it run?)
 
 The shapes are those of MobileNet-v1 and v2; then the whole of MobileNet-v1 at 224x224, width 1,
-random weights, batch 1, with 90 % of the weights of its 1x1 layers pruned. All contenders run in
+random weights, batch 1, with 90 % of the weights of its 1x1 layers pruned, and its depthwise layers
+computed densely in the same form of the image. All contenders run in
 turn, round after round, so that a change of the machine's load falls on all of them; a ratio is to
 the contender with the least dense time of the same run. Dense contenders are torch's convolution in
 both memory formats, torch's matrix product, and onnxruntime (with onnx) and OpenVINO where they are
@@ -28,12 +29,12 @@ import torch
 from torch import Tensor, nn
 
 from gossamer import native
-from gossamer.core import Keep, block, select, sites, unstructured
+from gossamer.core import Keep, Site, block, select, sites, unstructured
 from gossamer.edit import Swap, apply
 from gossamer.measure import environment
 from gossamer.models.mobilenet import Layer, MobileNet, fold_batchnorm
 from gossamer.ops import PackedConv2d
-from gossamer.ops.conv import RELU6
+from gossamer.ops.conv import RELU6, DepthwiseConv2d
 
 Run = Callable[[], object]
 # Pixels, inputs, outputs of 1x1 layers.
@@ -167,6 +168,9 @@ def net_runs(threads: int, size: int) -> dict[str, Run]:
         site.write(support.apply(site.view()))
         edits.append(Swap(site, PackedConv2d.from_conv(site.module, support, "csr", bounds=RELU6)))
     pruned = copy.deepcopy(packed)
+    edits += [Swap(Site(f"{name}.weight", module, "conv2d"), DepthwiseConv2d(module, RELU6))
+              for name, module in packed.named_modules()
+              if isinstance(module, nn.Conv2d) and module.groups > 1]
     apply(packed, edits)
     torch.testing.assert_close(packed(x), pruned(x), rtol=1e-3, atol=1e-4)
     layers = [module for module in model.modules() if isinstance(module, Layer)]

@@ -35,8 +35,8 @@ constexpr int kStripVectors = 8;   // most vectors of a strip
 constexpr int kSharing = 3;        // one, two and four rows at a time
 constexpr int kMost[kSharing] = {8, 6, 3};  // vectors, so that the sums fit into 16 registers
 
-// Pixels of one row of a depthwise convolution: y[j] = bias + sum over t of weights[t] taps[t][j],
-// in whole vectors; taps can be read and y written up to a vector's end.
+// One row of a depthwise convolution: y[j] = bias + sum over t of weights[t] taps[t][j] for from <=
+// j < to, in whole vectors; taps can be read and y written up to a vector's end.
 struct DepthwiseRow {
   const float* const* taps;
   const float* weights;
@@ -44,7 +44,7 @@ struct DepthwiseRow {
   float bias, low, high;
 };
 
-using DepthwiseKernel = void (*)(const DepthwiseRow& row, int64_t pixels, float* y);
+using DepthwiseKernel = void (*)(const DepthwiseRow& row, int64_t from, int64_t to, float* y);
 
 struct StripKernels {
   int lanes;

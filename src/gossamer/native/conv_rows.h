@@ -103,12 +103,12 @@ static void strip_rows(const WeightLists& w, int64_t g0, int64_t g1, const Strip
 
 // Taps are nine where K is; any number where it is 0.
 template <int kBytes, int K>
-static void depthwise_taps(const DepthwiseRow& row, int64_t pixels, float* y) {
+static void depthwise_taps(const DepthwiseRow& row, int64_t from, int64_t to, float* y) {
   using Vector = typename Floats<kBytes>::Vector;
   constexpr int kLanes = kBytes / sizeof(float);
   const int64_t count = K > 0 ? K : row.count;
   const Vector low = row.low - Vector{}, high = row.high - Vector{};
-  for (int64_t j = 0; j < pixels; j += kLanes) {
+  for (int64_t j = from; j < to; j += kLanes) {
     Vector sum = row.bias - Vector{};
 #pragma GCC unroll 9
     for (int64_t t = 0; t < count; ++t) {
@@ -120,9 +120,9 @@ static void depthwise_taps(const DepthwiseRow& row, int64_t pixels, float* y) {
 }
 
 template <int kBytes>
-static void depthwise_row(const DepthwiseRow& row, int64_t pixels, float* y) {
-  if (row.count == 9) depthwise_taps<kBytes, 9>(row, pixels, y);
-  else depthwise_taps<kBytes, 0>(row, pixels, y);
+static void depthwise_row(const DepthwiseRow& row, int64_t from, int64_t to, float* y) {
+  if (row.count == 9) depthwise_taps<kBytes, 9>(row, from, to, y);
+  else depthwise_taps<kBytes, 0>(row, from, to, y);
 }
 
 template <int kBytes, typename Index>

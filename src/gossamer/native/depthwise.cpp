@@ -33,58 +33,56 @@ struct Depthwise {
 // A map with its padding, every row as `step_along` runs of each step_along-th pixel, so that
 // neighbours in y read neighbours here.
 struct Padded {
-  float* data;
-  int64_t run, row;  // floats of a run and of a row
+  int64_t height, run, row;  // rows, floats of a run and of a row
 
-  const float* at(int64_t r, int64_t c, int64_t step) const {
-    return data + r * row + c % step * run + c / step;
-  }
+  explicit Padded(const Window& v)
+      : height(v.height + 2 * v.pad_down),
+        run((v.width + 2 * v.pad_along + v.step_along - 1) / v.step_along),
+        row(run * v.step_along) {}
 };
 
-Padded pad_map(const Depthwise& d, const float* x, Scratch& memory) {
-  const Window& v = d.window;
-  const int64_t height = v.height + 2 * v.pad_down, width = v.width + 2 * v.pad_along;
-  const int64_t step = v.step_along, slack = d.kernels->lanes;
-  Padded padded{nullptr, (width + step - 1) / step, 0};
-  padded.row = padded.run * step;
-  padded.data = memory.get<float>(height * padded.row + slack);
-  std::fill_n(padded.data, height * padded.row + slack, 0.0f);
-  for (int64_t r = 0; r < v.height; ++r) {
-    const float* from = x + r * v.width;
-    float* to = padded.data + (r + v.pad_down) * padded.row;
-    if (step == 1) {
-      std::copy_n(from, v.width, to + v.pad_along);
-      continue;
-    }
-    for (int64_t c = 0; c < v.width; ++c) {
-      const int64_t place = c + v.pad_along;
-      to[place % step * padded.run + place / step] = from[c];
+void pad_map(const Window& v, const Padded& padded, const float* x, float* to) {
+  const int64_t step = v.step_along;
+  to += v.pad_down * padded.row;
+  for (int64_t r = 0; r < v.height; ++r, x += v.width, to += padded.row) {
+    for (int64_t phase = 0; phase < step; ++phase) {
+      const int64_t first = (phase + step - v.pad_along % step) % step;
+      float* run = to + phase * padded.run + (first + v.pad_along) / step;
+      for (int64_t c = first; c < v.width; c += step) *run++ = x[c];
     }
   }
-  return padded;
 }
 
 void run_map(const Depthwise& d, int64_t map) {
   static thread_local Scratch padded_memory, taps_memory, row_memory;
   const Window& v = d.window;
+  const Padded padded(v);
   const int64_t count = v.down * v.along, lanes = d.kernels->lanes;
-  const Padded padded = pad_map(d, d.x + map * v.height * v.width, padded_memory);
+  const int64_t floats = padded.height * padded.row + lanes;
+  float* data = padded_memory.get<float>(floats);
+  std::fill_n(data, floats, 0.0f);
+  pad_map(v, padded, d.x + map * v.height * v.width, data);
   const float** taps = taps_memory.get<const float*>(count);
-  float* spare = row_memory.get<float>(v.out_width + lanes);
-  const int64_t channel = map % d.channels, whole = v.out_width / lanes * lanes;
+  for (int64_t t = 0; t < count; ++t) {
+    const int64_t r = t / v.along * v.gap_down, c = t % v.along * v.gap_along;
+    taps[t] = data + r * padded.row + c % v.step_along * padded.run + c / v.step_along;
+  }
+  const int64_t channel = map % d.channels, down = v.step_down * padded.row;
+  const int64_t whole = v.out_width / lanes * lanes;
+  // The last pixels of a row are a whole vector as well, which overlaps the one before it.
+  const int64_t last = std::max<int64_t>(v.out_width - lanes, 0);
+  float* spare = row_memory.get<float>(lanes);
   const DepthwiseRow row{taps, d.weights + channel * count, count,
                          d.bias != nullptr ? d.bias[channel] : 0.0f, d.low, d.high};
   float* y = d.y + map * d.out_height * v.out_width;
   for (int64_t r = 0; r < d.out_height; ++r, y += v.out_width) {
-    for (int64_t t = 0; t < count; ++t) {
-      taps[t] = padded.at(r * v.step_down + t / v.along * v.gap_down, t % v.along * v.gap_along,
-                          v.step_along);
+    d.kernels->depthwise(row, 0, whole, y);
+    if (whole < v.out_width) {
+      float* out = v.out_width < lanes ? spare : y;
+      d.kernels->depthwise(row, last, last + 1, out);
+      if (out == spare) std::copy_n(spare, v.out_width, y);
     }
-    d.kernels->depthwise(row, whole, y);
-    if (whole == v.out_width) continue;
-    for (int64_t t = 0; t < count; ++t) taps[t] += whole;
-    d.kernels->depthwise(row, 1, spare);
-    std::copy_n(spare, v.out_width - whole, y + whole);
+    for (int64_t t = 0; t < count; ++t) taps[t] += down;
   }
 }
 
