@@ -13,7 +13,8 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "gossamer"
 # parameters of a model that is being built and lasts as long as a with statement.
 HOOKS = ("edit", "observe", "models/meta.py")
 # Attributes set by name: these set tensors of a model that is being loaded, or their own fields.
-ATTRIBUTES = ("edit/swap.py", "edit/unpacked.py", "models/checkpoint.py", "store/fill.py", "prune/parts/sparsellm.py")
+ATTRIBUTES = ("edit/swap.py", "edit/unpacked.py", "models/checkpoint.py", "store/fill.py",
+              "prune/parts/sparsellm.py")
 MODULES = {"_modules", "set_submodule", "add_module", "register_module", "register_parametrization"}
 
 
