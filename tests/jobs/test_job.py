@@ -97,7 +97,7 @@ def test_unknown_system_suggests_the_nearest() -> None:
 
 
 def test_a_system_that_prunes_nothing_is_refused() -> None:
-    with pytest.raises(ConfigError, match="ten-lessons prunes nothing; see"):
+    with pytest.raises(ConfigError, match="ten-lessons prunes nothing to a density; see"):
         FrontierJob(systems=("wanda", "ten-lessons"))
 
 
