@@ -3,7 +3,16 @@
 from gossamer.prune.parts.sparsegpt import sparsegpt_layer
 from gossamer.prune.result import Result
 from gossamer.prune.run import Where
-from gossamer.prune.systems import DSnoT, Magnitude, SparseGPT, SparseLLM, TenLessons, Wanda
+from gossamer.prune.systems import (
+    DSnoT,
+    FastSparseConvNets,
+    Magnitude,
+    SparseGPT,
+    SparseLLM,
+    STen,
+    TenLessons,
+    Wanda,
+)
 
-__all__ = ["DSnoT", "Magnitude", "Result", "SparseGPT", "SparseLLM", "TenLessons", "Wanda",
-           "Where", "sparsegpt_layer"]
+__all__ = ["DSnoT", "FastSparseConvNets", "Magnitude", "Result", "SparseGPT", "SparseLLM", "STen",
+           "TenLessons", "Wanda", "Where", "sparsegpt_layer"]
