@@ -30,9 +30,9 @@ CARD = Card(
         "MiniLM-L6 in layouts csr, nm and group_nm equals its masked dense form to 2.2e-5; of "
         "Gaussian weights 2:4:4 keeps 0.731 of the magnitude (N:M 0.746, best grouping 0.733), "
         "2:4:16 0.741",
-        "one thread of an AMD EPYC with AVX2, 3072x768, 512 inputs, float32: 1:10:4 is 2.6 times as "
-        "quick as torch's dense product and 1.8 times as its CSR; 2:4:16 is not quicker than dense "
-        "(0.96 to 1.0), so the evidence, which asks for 1.1, does not hold there",
+        "one thread of an AMD EPYC with AVX2, 3072x768, 512 inputs, float32: 1:10:4 is 2.6 times "
+        "as quick as torch's dense product and 1.8 times as its CSR; 2:4:16 is not quicker than "
+        "dense (0.96 to 1.0), so the evidence, which asks for 1.1, does not hold there",
     ),
     differs=(
         "layouts, operators and sparsifiers are the library's own: layouts and kernels are "
