@@ -11,6 +11,7 @@ import tyro
 
 from gossamer.cards import cards
 from gossamer.cli import main
+from gossamer.models.mobilenet import SMALL, MobileNet
 from tests.docs.pages import GENERATED, PAGES, ROOT, WRITTEN, code_blocks, commands, name
 from tests.zoo import llama, tiny_tokenizer
 
@@ -48,11 +49,16 @@ def test_the_recipe_on_a_reference_page_runs(card) -> None:
     (source,) = code_blocks(GENERATED / f"{card.id}.md", "python")
     tokens = torch.randint(0, 256, (4, 32))
     space = {"model": llama(), "tokens": tokens}
+    if "images" in source:
+        space = {"model": MobileNet(4, 0.25, SMALL[:1], channels=1),
+                 "images": torch.randn(8, 1, 4, 4), "labels": torch.arange(8) % 4}
     exec(compile(source, card.id, "exec"), space)
     if "density=0.5" in source:
         assert space["result"].density == pytest.approx(0.5, abs=0.01)
     elif card.family == "hardware":
         assert space["result"].speedup > 1
+    elif "images" in source:
+        assert space["result"].density == pytest.approx(0.1, abs=0.01)
     else:
         assert space["result"].checks
 

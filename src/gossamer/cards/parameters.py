@@ -58,7 +58,8 @@ def pruning_system(id: str) -> str:
         ConfigError: an unknown id, or a system without a density.
     """
     if all(field.name != "density" for field in parameters(get_system(id))):
-        raise ConfigError(f"{id} prunes nothing; see `gossamer show {id}` for what it does.")
+        raise ConfigError(
+            f"{id} prunes nothing to a density; see `gossamer show {id}` for what it does.")
     return id
 
 

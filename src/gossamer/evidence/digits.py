@@ -26,7 +26,7 @@ def trade_off(seed: int, runs: int) -> dict[str, Any]:
     The narrow net is the widest that is predicted to be no slower than the wide sparse one,
     and one neuron wider in each layer, so that the comparison favours it.
     """
-    images, labels = _digits()
+    images, labels = handwritten()
     sparse = _predicted(WIDE, 1 / RATE)
     width = 8
     while _predicted(width, 1.0).throughput > sparse.throughput:
@@ -57,7 +57,7 @@ def _net(width: int) -> nn.Sequential:
                          nn.Linear(width, CLASSES))
 
 
-def _digits() -> tuple[Tensor, Tensor]:
+def handwritten() -> tuple[Tensor, Tensor]:
     """1,797 handwritten digits of 8x8 pixels, in 0..1."""
     if importlib.util.find_spec("sklearn") is None:
         raise NeedsError("The digits come with scikit-learn: pip install scikit-learn.")
