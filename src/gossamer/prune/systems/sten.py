@@ -13,7 +13,7 @@ from torch import nn
 from gossamer.cards import Card, system
 from gossamer.core import ConfigError, parse_pattern, validate
 from gossamer.observe import Progress, Source, silent
-from gossamer.prune.fields import Match, PatternText
+from gossamer.prune.fields import Density, Match, PatternText, resolve
 from gossamer.prune.parts.scores import magnitude
 from gossamer.prune.parts.solver import one_shot
 from gossamer.prune.result import Result
@@ -55,11 +55,13 @@ class STen:
     0.5
     """
 
+    density: Density = None
     pattern: PatternText = "2:4:8"
     match: Match = None
 
     def __post_init__(self) -> None:
         validate(self)
+        resolve(self.density, self.pattern, "uniform")
         if parse_pattern(self.pattern).grouped is None:
             raise ConfigError(
                 f"STen takes a grouped pattern N:M:G such as 2:4:8, not {self.pattern!r}; for the "
@@ -69,7 +71,7 @@ class STen:
     def run(self, model: nn.Module | Source, data: Data = None, workdir: Folder = None,
             device: Device = None, progress: Progress = silent) -> Result:
         """Prune in place; ``data`` is not used."""
-        pattern = parse_pattern(self.pattern)
-        recipe = Recipe(pattern, pattern.density or 1.0, "uniform", self.match, lambda site: (),
+        pattern, density = resolve(self.density, self.pattern, "uniform")
+        recipe = Recipe(pattern, density, "uniform", self.match, lambda site: (),
                         per_site(one_shot(magnitude)))
         return run(self, recipe, model, data, Where(workdir, device, progress))
