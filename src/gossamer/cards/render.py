@@ -94,7 +94,7 @@ def _recipe(card: Card, prunes: bool) -> str:
     elif prunes:
         command = f"prune MODEL --system {card.id} --density 0.5 --out DIR"
         call = "(density=0.5).run(model, tokens)"
-    elif card.needs:
+    elif any("images" in need for need in card.needs):
         command, call = f"show {card.id}", "().run(model, (images, labels))"
     else:
         command, call = "inspect DIR", "().run(model)"

@@ -40,6 +40,7 @@ def conv2d(
         ConfigError: a window or bounds that make no sense.
         SupportError: the parts of the weight contradict one another.
 
+    >>> import torch
     >>> from gossamer.layout import pack
     >>> weight = pack(torch.ones(2, 3 * 9), layout="csr")
     >>> conv2d(torch.ones(1, 3, 5, 5), weight, window=Window.square(3)).shape
@@ -56,6 +57,7 @@ def conv2d(
 def explain(x: Tensor, packed: Packed, window: Window = POINT) -> str:
     """Which kernel `conv2d` runs for this input, and why.
 
+    >>> import torch
     >>> from gossamer.layout import pack
     >>> explain(torch.ones(1, 4, 2, 2, dtype=torch.float64), pack(torch.eye(4), layout="csr"))
     "reference (unpack, then torch's dense convolution): the compiled kernel takes float32 images \
