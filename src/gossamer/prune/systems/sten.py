@@ -56,7 +56,7 @@ class STen:
     """
 
     density: Density = None
-    pattern: PatternText = "2:4:8"
+    pattern: PatternText = "2:4:4"
     match: Match = None
 
     def __post_init__(self) -> None:
