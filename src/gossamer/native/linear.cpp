@@ -77,7 +77,7 @@ int64_t split_row(const Matrix& w, int64_t part, int64_t parts) {
 void arrange(const Array& x, int64_t from, int64_t cols, int lanes, float* out) {
   const int64_t run = 2 * lanes, whole = lanes == 0 ? cols : cols / run * run;
   if (lanes == 0 && !x.half) {
-    std::memcpy(out, static_cast<const float*>(x.data) + from, cols * sizeof(float));
+    std::copy_n(static_cast<const float*>(x.data) + from, cols, out);
   } else if (lanes == 0) {
     for (int64_t c = 0; c < cols; ++c) out[c] = x[from + c];
   }
