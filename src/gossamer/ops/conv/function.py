@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gossamer.core import ConfigError, UnsupportedError
 from gossamer.layout import Packed
-from gossamer.ops.conv.kernels import KERNELS, REFERENCE
+from gossamer.ops.conv.kernels import KERNELS, REFERENCE, compute
 from gossamer.ops.conv.op import packed_conv2d
 from gossamer.ops.conv.window import FREE, POINT, Bounds, Window
 from gossamer.ops.linear.form import Form, Parts, form_of, parts_of
@@ -65,7 +65,7 @@ and float32 or bfloat16 weights, not torch.float64 by torch.float32"
     """
     form = form_of(packed.values, packed.layout, packed.shape)
     _check(x, packed.values, None, form, window)
-    kernel, why = KERNELS.plan(x, parts_of(packed), form, window)
+    kernel, why = KERNELS.plan(form.layout, x, parts_of(packed), form, window)
     return f"{REFERENCE}: {why}" if kernel is None else kernel.account(x, form, window)
 
 
@@ -78,7 +78,7 @@ def run(
         y: Tensor = packed_conv2d(x, list(parts), bias, form.layout, [form.rows, form.cols],
                                   window.flat, list(bounds))
         return y
-    return KERNELS.compute(x, parts, bias, form, window, bounds)
+    return compute(x, parts, bias, form, window, bounds)
 
 
 def _check(x: Tensor, values: Tensor, bias: Tensor | None, form: Form, window: Window) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gossamer.ops.conv import reference
-from gossamer.ops.conv.kernels import KERNELS
+from gossamer.ops.conv.kernels import compute
 from gossamer.ops.conv.window import Window
 from gossamer.ops.linear.form import form_of, rebuild
 from gossamer.ops.linear.reference import result_dtype
@@ -20,8 +20,7 @@ def packed_conv2d(
     window: list[int], bounds: list[float],
 ) -> Tensor:
     form = form_of(parts[0], layout, (shape[0], shape[1]))
-    return KERNELS.compute(x, tuple(parts), bias, form, Window.from_flat(window),
-                           (bounds[0], bounds[1]))
+    return compute(x, tuple(parts), bias, form, Window.from_flat(window), (bounds[0], bounds[1]))
 
 
 @packed_conv2d.register_fake

@@ -9,7 +9,7 @@ from torch import Tensor
 from gossamer.core import UnsupportedError
 from gossamer.layout import Packed
 from gossamer.ops.linear.form import Form, Parts, form_of, parts_of
-from gossamer.ops.linear.kernels import KERNELS, REFERENCE
+from gossamer.ops.linear.kernels import KERNELS, REFERENCE, compute
 from gossamer.ops.linear.op import packed_linear
 
 
@@ -49,7 +49,7 @@ not torch.float64 by torch.float32'
     """
     form = form_of(packed.values, packed.layout, packed.shape)
     _check(x, packed.values, None, form)
-    kernel, why = KERNELS.plan(x, parts_of(packed), form)
+    kernel, why = KERNELS.plan(form.layout, x, parts_of(packed), form)
     if kernel is None:
         return f"{REFERENCE}: {why}"
     if kernel.account is not None:
@@ -66,7 +66,7 @@ def run(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
             x, values, list(parts[1:]), bias, form.layout, [form.rows, form.cols]
         )
         return y
-    return KERNELS.compute(x, parts, bias, form)
+    return compute(x, parts, bias, form)
 
 
 def torch_watches(x: Tensor, values: Tensor, bias: Tensor | None) -> bool:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from gossamer.core.registry import Registration, Registry
+from gossamer.core.registry import Registration
 from gossamer.ops.linear import ablated, block, cpu, gpu, grouped, panel, reference
 from gossamer.ops.linear.form import Form, Parts, rebuild
+from gossamer.ops.table import Table
 
 REFERENCE = "reference (unpack, then a dense product)"
 
@@ -37,57 +38,7 @@ class Kernel:
     account: Callable[[Tensor, Form], str] | None = None
 
 
-class Kernels:
-    """An ordered registry of kernels, and a count of the products that none of them covered."""
-
-    def __init__(self, kernels: tuple[Kernel, ...]) -> None:
-        self._by_layout: dict[str, tuple[Kernel, ...]] = {}
-        self._watching: tuple[Counter[str], ...] = ()
-        self.all: Registry[Kernel] = Registry("kernel of linear", kernels, self._forget)
-
-    def of(self, layout: str) -> tuple[Kernel, ...]:
-        """The kernels that read this layout, in order."""
-        found = self._by_layout.get(layout)
-        if found is None:
-            found = tuple(kernel for kernel in self.all.values() if layout in kernel.layouts)
-            self._by_layout[layout] = found
-        return found
-
-    def plan(self, x: Tensor, parts: Parts, form: Form) -> tuple[Kernel | None, str]:
-        """``(kernel, why not the ones before it)``; None where the reference has to do."""
-        reasons: list[str] = []
-        for kernel in self.of(form.layout):
-            refused = kernel.where(x, parts, form)
-            if refused is None:
-                return kernel, "; ".join(reasons)
-            if refused not in reasons:
-                reasons.append(refused)
-        return None, "; ".join(reasons) or f"there is no kernel for layout {form.layout}"
-
-    def compute(self, x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
-        """``y = x W^T + b`` by the first kernel that covers the input; no gradients."""
-        for kernel in self._by_layout.get(form.layout) or self.of(form.layout):
-            if kernel.where(x, parts, form) is None:
-                return kernel.run(x, parts, bias, form)
-        for counter in self._watching:
-            counter[f"{form.layout}: {self.plan(x, parts, form)[1]}"] += 1
-        return reference.linear(x, rebuild(parts, form), bias)
-
-    @contextmanager
-    def watch(self) -> Iterator[Counter[str]]:
-        """See `fallbacks`."""
-        counter: Counter[str] = Counter()
-        self._watching = (*self._watching, counter)
-        try:
-            yield counter
-        finally:
-            self._watching = tuple(known for known in self._watching if known is not counter)
-
-    def _forget(self) -> None:
-        self._by_layout = {}
-
-
-KERNELS = Kernels((
+KERNELS = Table("kernel of linear", (
     Kernel("cpu, few", cpu.LAYOUTS, cpu.refusal_of_few, cpu.product, cpu.account),
     Kernel("panel", panel.LAYOUTS, panel.refusal, panel.product, panel.account),
     Kernel("cpu", cpu.LAYOUTS, cpu.refusal, cpu.product, cpu.account),
@@ -96,6 +47,15 @@ KERNELS = Kernels((
     Kernel("ablated", ablated.LAYOUTS, ablated.refusal, ablated.product, ablated.account),
     Kernel("gpu", gpu.LAYOUTS, gpu.refusal, gpu.product, gpu.account),
 ))
+
+
+def compute(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
+    """``y = x W^T + b`` by the first kernel that covers the input; no gradients."""
+    for kernel in KERNELS.of(form.layout):
+        if kernel.where(x, parts, form) is None:
+            return kernel.run(x, parts, bias, form)
+    KERNELS.count(form.layout, x, parts, form)
+    return reference.linear(x, rebuild(parts, form), bias)
 
 
 def register(kernel: Kernel) -> Registration:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gossamer.ops.linear import reference
 from gossamer.ops.linear.form import form_of, rebuild
-from gossamer.ops.linear.kernels import KERNELS
+from gossamer.ops.linear.kernels import compute
 
 
 @torch.library.custom_op("gossamer::packed_linear", mutates_args=())
@@ -18,7 +18,7 @@ def packed_linear(
     shape: list[int],
 ) -> Tensor:
     form = form_of(values, layout, (shape[0], shape[1]))
-    return KERNELS.compute(x, (values, *others), bias, form)
+    return compute(x, (values, *others), bias, form)
 
 
 @packed_linear.register_fake
