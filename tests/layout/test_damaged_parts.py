@@ -12,6 +12,7 @@ from gossamer.core import (
     Keep,
     Support,
     SupportError,
+    UnsupportedError,
     block,
     channel_groups,
     group_nm,
@@ -115,6 +116,70 @@ def test_whole_parts_pass(layout: str) -> None:
 def test_damage_is_named(layout: str, damage: Damage) -> None:
     with pytest.raises(SupportError):
         check_packed(damaged(layout, damage))
+
+
+def descend(name: str) -> Damage:
+    # flip takes no uint16
+    return lambda parts: parts.update(
+        {name: parts[name].int().flip(-1).to(parts[name].dtype)})
+
+
+@pytest.mark.parametrize(("layout", "damage"), [
+    ("csr", descend("columns")),
+    ("csr", fill("columns", 3)),
+    ("condensed", descend("columns")),
+    ("condensed", fill("columns", 3)),
+    ("ablated", descend("columns")),
+    ("channel_groups", fill("columns", 3)),
+    ("bsr", fill("columns", 2)),
+    ("nm", fill("index", 0)),
+])
+def test_a_column_that_stands_twice_is_no_matrix(layout: str, damage: Damage) -> None:
+    # A kernel would add both values, unpacking would keep one of them.
+    with pytest.raises(SupportError, match="ascend"):
+        check_packed(damaged(layout, damage))
+
+
+def test_bits_behind_the_last_place_are_zero() -> None:
+    whole = pack(torch.randn(2, 4), select(torch.rand(2, 4), nm(2, 4)), "nm")
+    check_packed(whole)
+    index = whole.parts["index"] | 0x40
+    with pytest.raises(SupportError, match="zero bits"):
+        check_packed(Packed("nm", (2, 4), dict(whole.parts, index=index)))
+
+
+@pytest.mark.parametrize("layout", EXACT)
+def test_parts_lie_on_one_device_as_plain_tensors(layout: str) -> None:
+    # A kernel would be called with the null address of a tensor without memory.
+    for name in packed(layout).parts:
+        damages: list[Damage] = [
+            lambda parts, n=name: parts.update({n: parts[n].to("meta")}),
+            lambda parts, n=name: parts.update({n: None}),
+            lambda parts: parts.update(more=torch.ones(1)),
+        ]
+        for damage in damages[1 if layout == "dense" else 0 :]:
+            with pytest.raises(SupportError):
+                check_packed(damaged(layout, damage))
+    for values in (torch._neg_view(packed(layout).values), packed(layout).values.to_sparse()):
+        with pytest.raises(SupportError, match="plain dense tensor"):
+            check_packed(damaged(layout, lambda parts, v=values: parts.update(values=v)))
+
+
+@pytest.mark.parametrize("shape", [
+    (5,), (5, 12, 1), (-5, 12), (5.0, 12), (True, 12), (1 << 31, 12), (5, 1 << 62), ("5", 12),
+])
+def test_sides_that_no_matrix_has(shape: tuple[int, int]) -> None:
+    for layout in EXACT:
+        with pytest.raises(SupportError):
+            check_packed(Packed(layout, shape, packed(layout).parts))
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_values_of_eight_bits_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(SupportError, match="16 bits"):
+        check_packed(Packed("dense", (2, 2), {"values": torch.ones(2, 2).to(dtype)}))
+    with pytest.raises(UnsupportedError, match="16 bits"):
+        pack(torch.ones(2, 2), layout="dense", dtype=dtype)
 
 
 def test_a_missing_part_is_named() -> None:

@@ -213,3 +213,29 @@ def test_damaged_parts_never_reach_a_kernel() -> None:
     parts = dict(packed.parts, columns=torch.full((32,), 9).to(torch.uint16))
     with pytest.raises(SupportError, match="names column 9"):
         linear(torch.randn(1, 8), Packed("csr", (4, 8), parts))
+
+
+def test_a_bias_without_memory_or_meaning_is_refused() -> None:
+    packed, x = pack(torch.randn(4, 8), layout="bitmask"), torch.randn(1, 8)
+    # Taken for no bias at all by a kernel that is given its null address.
+    with pytest.raises(UnsupportedError, match="The bias is on meta"):
+        linear(x, packed, torch.randn(4, device="meta"))
+    for bias in (torch.ones(4, dtype=torch.int64), torch.ones(4, dtype=torch.complex64),
+                 torch.ones(4).to_sparse()):
+        with pytest.raises(UnsupportedError, match="dense float bias"):
+            linear(x, packed, bias)
+    for wrong in (x.to(torch.float8_e4m3fn), x.to_sparse()):
+        with pytest.raises(UnsupportedError, match="dense float input"):
+            linear(wrong, packed)
+
+
+def test_a_tensor_that_is_negated_when_read_is_read_so(isa: str) -> None:
+    packed, x, bias = pack(torch.randn(4, 8), layout="csr"), torch.randn(1, 8), torch.randn(4)
+    wanted = linear(x, packed, bias)
+    assert torch.equal(linear(torch._neg_view(-x), packed, torch._neg_view(-bias)), wanted)
+
+
+def test_explain_checks_the_parts_too() -> None:
+    parts = dict(pack(torch.randn(4, 8), layout="csr").parts, row_counts=torch.ones(2, 2).int())
+    with pytest.raises(SupportError):
+        explain(torch.randn(1, 8), Packed("csr", (4, 8), parts))

@@ -17,7 +17,7 @@ from gossamer.layout.csr import CSR
 from gossamer.layout.dense import DENSE
 from gossamer.layout.group_nm import GROUP_NM
 from gossamer.layout.nm import NM
-from gossamer.layout.packed import Layout, Packed
+from gossamer.layout.packed import FLOATS, Layout, Packed, check_frame
 from gossamer.layout.quantised import QUANTISED, quantise
 from gossamer.layout.tiled import TILED
 
@@ -60,8 +60,8 @@ def layout_of(name: str) -> Layout:
     Raises:
         ConfigError: there is none.
     """
-    if name not in LAYOUTS:
-        raise ConfigError(unknown("layout", name, LAYOUTS))
+    if not isinstance(name, str) or name not in LAYOUTS:
+        raise ConfigError(unknown("layout", str(name), LAYOUTS))
     return LAYOUTS[name]
 
 
@@ -89,9 +89,11 @@ def pack(
     >>> packed.layout, packed.nbytes
     ('condensed', 384)
     """
-    if weight.dim() != 2 or not weight.is_floating_point():
+    stored = dtype or weight.dtype
+    if weight.dim() != 2 or stored not in FLOATS or not weight.is_floating_point():
         raise UnsupportedError(
-            f"Only a float matrix can be packed, not {weight.dtype} of {tuple(weight.shape)}."
+            f"Only a float matrix of 16 bits and more can be packed, not {weight.dtype} of "
+            f"{tuple(weight.shape)} as {stored}."
         )
     weight = weight.detach()
     chosen = Support.of(weight != 0) if support is None else support
@@ -99,7 +101,7 @@ def pack(
         raise SupportError(
             f"A support of shape {chosen.shape} does not fit a weight of {tuple(weight.shape)}."
         )
-    weight = weight.to(dtype or weight.dtype)
+    weight = weight.to(stored)
     name = _smallest(chosen, weight.dtype) if layout == "auto" else layout
     parts = layout_of(name).pack(weight, chosen)
     return Packed(name, (weight.shape[0], weight.shape[1]), parts)
@@ -135,12 +137,7 @@ def check_packed(packed: Packed) -> None:
     Kernels trust what passed here: run it on parts that come from outside.
     """
     layout = layout_of(packed.layout)
-    missing = [name for name in layout.parts if name not in packed.parts]
-    if missing:
-        raise SupportError(
-            f"A {packed.layout} matrix lacks the part {missing[0]!r}; it has "
-            f"{', '.join(sorted(packed.parts)) or 'none'}."
-        )
+    check_frame(packed, layout.parts)
     layout.check(packed)
 
 

@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 
 from gossamer.core import PatternError, Support, SupportError
-from gossamer.layout.packed import Layout, Packed, check_columns, column_dtype, expect
+from gossamer.layout.packed import (
+    Layout,
+    Packed,
+    check_columns,
+    column_dtype,
+    equal_runs,
+    expect,
+)
 
 
 def _fan_in(support: Support) -> tuple[Tensor, int] | None:
@@ -76,7 +83,7 @@ def _check(packed: Packed) -> None:
     expect(packed, "active", column_dtype(rows), (count,))
     if packed.device.type == "meta" or count == 0:
         return
-    check_columns(packed)
+    check_columns(packed, equal_runs(packed.parts["columns"]))
     active = packed.parts["active"].to(torch.int32)
     if int(active[0]) < 0 or int(active[-1]) >= rows or bool((active.diff() <= 0).any()):
         raise SupportError(

@@ -14,7 +14,14 @@ from torch.nn.functional import pad
 from gossamer.core import PatternError, Support, SupportError
 from gossamer.core import channel_groups as groups_pattern
 from gossamer.core.bits import unpack_bits
-from gossamer.layout.packed import Layout, Packed, check_columns, column_dtype, expect
+from gossamer.layout.packed import (
+    Layout,
+    Packed,
+    check_columns,
+    column_dtype,
+    equal_runs,
+    expect,
+)
 
 _SIZES = (32, 16, 8, 4)  # groups that are looked for where no pattern names them
 
@@ -98,7 +105,7 @@ def _check(packed: Packed) -> None:
     groups, kept, size = values.shape
     expect(packed, "values", None, (groups, kept, size))
     expect(packed, "columns", column_dtype(cols), (groups, kept))
-    check_columns(packed)
+    check_columns(packed, equal_runs(packed.parts["columns"]))
 
 
 CHANNEL_GROUPS = Layout(

@@ -68,7 +68,7 @@ def _check(packed: Packed) -> None:
             f"The row counts of a csr matrix add up to {total} for {nnz} values; "
             "the parts do not belong together."
         )
-    check_columns(packed)
+    check_columns(packed, row_starts(counts))
 
 
 CSR = Layout(

@@ -20,6 +20,9 @@ from gossamer.layout.packed import Layout, Packed, expect
 
 _RUNS = (4, 8, 16, 32, 2)
 
+# Bits of an index that are spread out at a time.
+_AT_ONCE = 1 << 22
+
 
 def place_bits(m: int) -> int:
     """Bits that name one of M places."""
@@ -120,8 +123,7 @@ def _columns(packed: Packed) -> Tensor:
     _, m = group(packed)
     width = place_bits(m)
     bits = unpack_bits(packed.parts["index"], groups * n * width)
-    bits = bits.view(rows, groups, n, width).long()
-    places = (bits << torch.arange(width, device=bits.device)).sum(-1)
+    places = _numbers(bits.view(rows, groups, n, width)).long()
     first = torch.arange(groups, device=bits.device).view(1, groups, 1) * m
     return (places + first).flatten(1)
 
@@ -147,18 +149,59 @@ def _nbytes(support: Support, itemsize: int) -> int | None:
 
 def _check(packed: Packed) -> None:
     rows, cols = packed.shape
-    if packed.values.dim() != 3 or 0 in packed.values.shape:
+    if packed.values.dim() != 3 or 0 in packed.values.shape or not cols or (
+        cols % packed.values.shape[1]
+    ):
         raise SupportError(
-            f"The values of an nm matrix must be [rows, groups, N], not of shape "
-            f"{tuple(packed.values.shape)}."
+            f"The values of an nm matrix of {cols} columns must be [rows, groups, N] with groups "
+            f"of equally many columns, not of shape {tuple(packed.values.shape)}."
         )
     n, m = group(packed)
     expect(packed, "values", None, (rows, cols // m, n))
     expect(packed, "index", torch.uint8, (rows, _index_bytes(cols, n, m)))
-    if cols % m or n > m:
+    if n > m:
         raise SupportError(f"An nm matrix of {cols} columns cannot be {n}:{m}; it is damaged.")
-    if m & (m - 1) and packed.device.type != "meta" and int(_columns(packed).max()) >= cols:
-        raise SupportError(f"An nm matrix of {cols} columns names a column beyond it.")
+    if packed.device.type != "meta" and not _ascend(packed.parts["index"], n, m, cols // m):
+        raise SupportError(
+            f"The places of an {n}:{m} matrix must ascend from 0 to {m - 1} in every group, and "
+            "zero bits fill the last byte of a row; its index is damaged."
+        )
+
+
+def _ascend(index: Tensor, n: int, m: int, groups: int) -> bool:
+    """True where every group's places ascend inside it, and the bits behind the last are zero."""
+    width = place_bits(m)
+    if width and 8 % (n * width) == 0:  # whole groups in a byte: a table of the good bytes
+        every = torch.arange(256, dtype=torch.uint8, device=index.device)[:, None]
+        inside = 8 // (n * width)
+        last = (groups - 1) % inside + 1
+        return all(
+            bool(_in_order(every, n, m, count)[torch.bincount(some.flatten(), minlength=256) > 0]
+                 .all())
+            for some, count in ((index[:, :-1], inside), (index[:, -1:], last))
+        )
+    step = max(1, _AT_ONCE // max(1, groups * n * max(1, width)))
+    return all(
+        bool(_in_order(index[first : first + step], n, m, groups).all())
+        for first in range(0, len(index), step)
+    )
+
+
+def _in_order(index: Tensor, n: int, m: int, groups: int) -> Tensor:
+    """bool ``[rows]``: whether the places of this many groups ascend, and zeros are behind them."""
+    used = groups * n * place_bits(m)
+    bits = unpack_bits(index, index.shape[1] * 8)
+    places = _numbers(bits[:, :used].reshape(len(index), groups, n, -1)).to(torch.int32)
+    falls = (places >= m).flatten(1).any(1) | (places.diff(dim=2) <= 0).flatten(1).any(1)
+    return ~(falls | bits[:, used:].any(1))
+
+
+def _numbers(bits: Tensor) -> Tensor:
+    """``[..]`` of bits ``[.., width]``, least significant first; uint8 where they fit, else int64.
+    """
+    kind = torch.uint8 if bits.shape[-1] <= 8 else torch.int64
+    shifts = torch.arange(bits.shape[-1], dtype=kind, device=bits.device)
+    return (bits.to(kind) << shifts).sum(-1, dtype=kind)
 
 
 NM = Layout("nm", ("values", "index"), _pack, _unpack, _support, _nbytes, _check)

@@ -11,6 +11,10 @@ from torch import Tensor
 
 from gossamer.core import Support, SupportError
 
+# Dtypes of values that are not codes.
+FLOATS = frozenset((torch.float64, torch.float32, torch.float16, torch.bfloat16))
+_MOST = 1 << 31
+
 
 @dataclass(frozen=True, eq=False)
 class Packed:
@@ -56,8 +60,8 @@ class Packed:
     def starts(self) -> Tensor | None:
         """int64 ``[rows + 1]``: where each row's values begin; None where rows are equally long.
 
-        In a layout of blocks it is where each row of blocks begins, among the blocks. Derived
-        from the parts at first use and never stored.
+        In a layout of blocks it is where each row of blocks begins, among the blocks, and may go
+        on with what else its kernels need. Derived from the parts at first use and never stored.
         """
         from gossamer.layout import layout_of  # the registry imports this file
 
@@ -116,20 +120,50 @@ class Layout:
 
 def row_starts(counts: Tensor) -> Tensor:
     """int64 ``[rows + 1]``: running totals of the row counts, from zero."""
-    starts = torch.zeros(counts.numel() + 1, dtype=torch.int64, device=counts.device)
-    torch.cumsum(counts, 0, out=starts[1:])
-    return starts
+    return torch.nn.functional.pad(counts.cumsum(0, dtype=torch.int64), (1, 0))
+
+
+def check_frame(packed: Packed, names: tuple[str, ...]) -> None:
+    """Raise SupportError unless shape and parts are what any layout with these parts has.
+
+    That is two sides below 2^31, since kernels count columns in 32 bits, and exactly these parts,
+    all of them plain tensors on one device: a kernel sees nothing but an address.
+    """
+    shape, parts = packed.shape, packed.parts
+    if len(shape) != 2 or not all(type(side) is int and 0 <= side < _MOST for side in shape):
+        raise SupportError(
+            f"A packed matrix needs rows and columns from 0 to {_MOST - 1}, not {tuple(shape)}."
+        )
+    missing = [name for name in names if name not in parts]
+    if missing or len(parts) > len(names):
+        wrong = f"lacks the part {missing[0]!r}" if missing else f"has only {', '.join(names)}"
+        raise SupportError(
+            f"A {packed.layout} matrix {wrong}; this one has "
+            f"{', '.join(sorted(map(str, parts))) or 'none'}."
+        )
+    for name, part in parts.items():
+        if not isinstance(part, Tensor) or part.layout != torch.strided or part.is_neg():
+            kind = f"{part.layout}" if isinstance(part, Tensor) else type(part).__name__
+            raise SupportError(
+                f"Part {name!r} of a {packed.layout} matrix must be a plain dense tensor, "
+                f"not {kind}."
+            )
+        if part.device != packed.device:
+            raise SupportError(
+                f"Part {name!r} of a {packed.layout} matrix is on {part.device} and its values on "
+                f"{packed.device}; move one of them."
+            )
 
 
 def expect(packed: Packed, part: str, dtype: torch.dtype | None, shape: tuple[int, ...]) -> None:
-    """Raise SupportError unless the part has this dtype (None: any float) and shape."""
+    """Raise SupportError unless the part has this dtype (None: one of `FLOATS`) and shape."""
     tensor = packed.parts[part]
-    wrong_dtype = not tensor.is_floating_point() if dtype is None else tensor.dtype != dtype
+    wrong_dtype = tensor.dtype not in FLOATS if dtype is None else tensor.dtype != dtype
     if wrong_dtype or tuple(tensor.shape) != shape:
         raise SupportError(
             f"Part {part!r} of a {packed.layout} matrix of shape {packed.shape} must be "
-            f"{dtype or 'a float type'} of shape {shape}, not {tensor.dtype} of "
-            f"{tuple(tensor.shape)}; the parts do not belong together."
+            f"{dtype or 'a float type of 16 bits and more'} of shape {shape}, not {tensor.dtype} "
+            f"of {tuple(tensor.shape)}; the parts do not belong together."
         )
 
 
@@ -138,15 +172,36 @@ def column_dtype(cols: int) -> torch.dtype:
     return torch.uint16 if cols <= 1 << 16 else torch.int32
 
 
-def check_columns(packed: Packed) -> None:
-    """Raise SupportError where a column index lies outside the matrix."""
-    columns = packed.parts["columns"]
-    if columns.numel() == 0 or columns.device.type == "meta":
+def check_columns(packed: Packed, starts: Tensor, across: int | None = None) -> None:
+    """Raise SupportError unless the columns lie inside the matrix and ascend in every run.
+
+    A column that stands twice in a row would count twice in a product and once when unpacked.
+
+    Args:
+        packed: with a part "columns".
+        starts: int64, where each run of columns begins in the flattened part, and its end.
+        across: columns that there are, those of the matrix unless given.
+    """
+    columns = packed.parts["columns"].flatten()
+    count, limit = columns.numel(), packed.shape[1] if across is None else across
+    if count == 0 or columns.device.type == "meta":
         return
     wide = columns.to(torch.int32)
     low, high = int(wide.min()), int(wide.max())
-    if low < 0 or high >= packed.shape[1]:
+    if low < 0 or high >= limit:
         raise SupportError(
-            f"A {packed.layout} matrix of {packed.shape[1]} columns names column "
+            f"A {packed.layout} matrix of {limit} columns names column "
             f"{low if low < 0 else high}; its parts are damaged."
         )
+    falls = wide[1:] <= wide[:-1]
+    falls[starts[(starts > 0) & (starts < count)] - 1] = False
+    if bool(falls.any()):
+        raise SupportError(
+            f"The columns of a {packed.layout} matrix must ascend in every row, and after "
+            f"{int(wide[:-1][falls][0])} comes {int(wide[1:][falls][0])}; its parts are damaged."
+        )
+
+
+def equal_runs(columns: Tensor) -> Tensor:
+    """int64: where each run begins in columns ``[runs, kept]``, and their end."""
+    return torch.arange(len(columns) + 1, device=columns.device) * columns.shape[1]

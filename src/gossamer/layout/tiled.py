@@ -114,7 +114,7 @@ def _unpack(packed: Packed) -> Tensor:
     for first in range(0, rows, step):
         mask = _from_bits(bits[first // ROWS : (first + step) // ROWS])
         entries = packed.values.new_zeros(mask.shape)
-        entries[mask] = packed.values.view(-1)[_places(mask, totals[first // ROWS * across :])]
+        entries[mask] = packed.values.reshape(-1)[_places(mask, totals[first // ROWS * across :])]
         some = dense[first : first + step]
         some.copy_(_from_threads(entries, (some.shape[0], cols)))
     return dense

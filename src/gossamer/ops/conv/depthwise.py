@@ -14,7 +14,7 @@ from gossamer.core import UnsupportedError
 from gossamer.ops.conv.module import pair
 from gossamer.ops.conv.window import FREE, Bounds, Window
 from gossamer.ops.linear import cpu
-from gossamer.ops.linear.function import torch_watches
+from gossamer.ops.operands import torch_watches
 
 
 class DepthwiseConv2d(nn.Module):

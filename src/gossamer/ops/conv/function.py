@@ -11,7 +11,7 @@ from gossamer.ops.conv.kernels import KERNELS, REFERENCE, compute
 from gossamer.ops.conv.op import packed_conv2d
 from gossamer.ops.conv.window import FREE, POINT, Bounds, Window
 from gossamer.ops.linear.form import Form, Parts, form_of, parts_of
-from gossamer.ops.linear.function import torch_watches
+from gossamer.ops.operands import check_operands, is_input, torch_watches
 
 
 def conv2d(
@@ -63,6 +63,8 @@ def explain(x: Tensor, packed: Packed, window: Window = POINT) -> str:
     "reference (unpack, then torch's dense convolution): the compiled kernel takes float32 images \
 and float32 or bfloat16 weights, not torch.float64 by torch.float32"
     """
+    packed.validate()
+    window.checked()
     form = form_of(packed.values, packed.layout, packed.shape)
     _check(x, packed.values, None, form, window)
     kernel, why = KERNELS.plan(form.layout, x, parts_of(packed), form, window)
@@ -91,23 +93,14 @@ def _check(x: Tensor, values: Tensor, bias: Tensor | None, form: Form, window: W
             f"its columns are no multiple of {places}."
         )
     channels, shape = form.cols // places, x.shape
-    if len(shape) != 4 or shape[1] != channels or not x.is_floating_point():
+    if len(shape) != 4 or shape[1] != channels or not is_input(x):
         raise UnsupportedError(
-            f"A packed convolution of {channels} channels needs a float input [batch, {channels}, "
-            f"height, width], not {x.dtype} of shape {tuple(shape)}."
+            f"A packed convolution of {channels} channels needs a dense float input "
+            f"[batch, {channels}, height, width], not {x.dtype} of shape {tuple(shape)}."
         )
     if min(window.out(shape[2], shape[3])) < 1:
         raise UnsupportedError(
             f"An image of {shape[2]}x{shape[3]} is too small for a kernel of {high}x{wide} "
             f"with padding {window.padding} and dilation {window.dilation}."
         )
-    if x.is_cpu != values.is_cpu:
-        raise UnsupportedError(
-            f"The input is on {x.device} and the packed weight on {values.device}; "
-            "move one of them."
-        )
-    if bias is not None and (bias.dim() != 1 or bias.numel() != form.rows):
-        raise UnsupportedError(
-            f"A packed convolution of {form.rows} outputs needs a bias of shape ({form.rows},), "
-            f"not {tuple(bias.shape)}."
-        )
+    check_operands(x, values, bias, form.rows)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from gossamer.core import UnsupportedError
@@ -11,6 +10,7 @@ from gossamer.layout import Packed
 from gossamer.ops.linear.form import Form, Parts, form_of, parts_of
 from gossamer.ops.linear.kernels import KERNELS, REFERENCE, compute
 from gossamer.ops.linear.op import packed_linear
+from gossamer.ops.operands import check_operands, is_input, torch_watches
 
 
 def linear(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
@@ -31,6 +31,7 @@ def linear(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
         UnsupportedError: x or the bias does not fit the weight.
         SupportError: the parts of the weight contradict one another.
 
+    >>> import torch
     >>> from gossamer.layout import pack
     >>> linear(torch.ones(2, 4), pack(torch.eye(4), layout="bitmask")).tolist()[0]
     [1.0, 1.0, 1.0, 1.0]
@@ -42,11 +43,13 @@ def linear(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
 def explain(x: Tensor, packed: Packed) -> str:
     """Which kernel `linear` runs for this input, and why.
 
+    >>> import torch
     >>> from gossamer.layout import pack
     >>> explain(torch.ones(2, 4, dtype=torch.float64), pack(torch.eye(4), layout="ablated"))
     'reference (unpack, then a dense product): the compiled kernels take float32 and bfloat16, \
 not torch.float64 by torch.float32'
     """
+    packed.validate()
     form = form_of(packed.values, packed.layout, packed.shape)
     _check(x, packed.values, None, form)
     kernel, why = KERNELS.plan(form.layout, x, parts_of(packed), form)
@@ -69,39 +72,12 @@ def run(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
     return compute(x, parts, bias, form)
 
 
-def torch_watches(x: Tensor, values: Tensor, bias: Tensor | None) -> bool:
-    """True where the call must go through torch's dispatcher, which costs several microseconds.
-
-    That is while compiling, where a gradient is wanted, and under subclasses, modes and function
-    transforms.
-    """
-    if torch.compiler.is_compiling() or type(x) is not Tensor:
-        return True
-    if torch.is_grad_enabled() and (
-        x.requires_grad or values.requires_grad or (bias is not None and bias.requires_grad)
-    ):
-        return True
-    return (
-        torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
-    )
-
-
 def _check(x: Tensor, values: Tensor, bias: Tensor | None, form: Form) -> None:
     """Raise UnsupportedError where x or the bias does not fit the weight."""
     shape = x.shape
-    if not shape or shape[-1] != form.cols or not x.is_floating_point():
+    if not shape or shape[-1] != form.cols or not is_input(x):
         raise UnsupportedError(
-            f"A packed weight of {form.rows}x{form.cols} needs a float input [..., {form.cols}], "
-            f"not {x.dtype} of shape {tuple(shape)}."
+            f"A packed weight of {form.rows}x{form.cols} needs a dense float input "
+            f"[..., {form.cols}], not {x.dtype} of shape {tuple(shape)}."
         )
-    if x.is_cpu != values.is_cpu:
-        raise UnsupportedError(
-            f"The input is on {x.device} and the packed weight on {values.device}; "
-            "move one of them."
-        )
-    if bias is not None and (bias.dim() != 1 or bias.numel() != form.rows):
-        raise UnsupportedError(
-            f"A packed weight of {form.rows}x{form.cols} needs a bias of shape ({form.rows},), "
-            f"not {tuple(bias.shape)}."
-        )
+    check_operands(x, values, bias, form.rows)
