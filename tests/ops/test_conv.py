@@ -39,6 +39,7 @@ from gossamer.ops.conv import (
     explain,
     fallbacks,
     register,
+    window_of,
 )
 from gossamer.ops.conv.op import packed_conv2d
 from gossamer.ops.linear.form import parts_of
@@ -350,6 +351,26 @@ def test_depthwise_convolutions_equal_torchs(name: str, data: st.DataObject) -> 
     with torch.no_grad():
         wanted = conv.double()(x.double()).clamp(0, 6)
     torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("height", "width"), [
+    (1, 1), (2, 3), (4, 7), (5, 8), (7, 7), (14, 14), (9, 17), (3, 33), (70, 60), (5, 300)])
+def test_depthwise_windows_of_three_write_their_maps_and_nothing_else(
+    isa: str, stride: int, height: int, width: int
+) -> None:
+    torch.manual_seed(height)
+    conv = nn.Conv2d(3, 3, 3, stride, 1, groups=3)
+    x, window = torch.randn(2, 3, height, width), window_of(nn.Conv2d(1, 1, 3, stride, 1))
+    wanted = conv.double()(x.double()).detach()
+    conv.float()
+    y = torch.full((wanted.numel() + 64,), 7.0)
+    native.core.depthwise2d(
+        x.data_ptr(), conv.weight.data_ptr(), conv.bias.data_ptr(), y.data_ptr(), (2, 3),
+        (height, width, *window.flat, *wanted.shape[2:]), FREE, 1)
+    got = y[: wanted.numel()].view_as(wanted)
+    torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-5)
+    assert bool((y[wanted.numel() :] == 7).all())
 
 
 def test_depthwise_layers_train_compile_and_refuse() -> None:

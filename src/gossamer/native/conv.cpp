@@ -67,6 +67,22 @@ Span span_of(const Convolution& c, int64_t strip) {
   return {first, std::min(to * lanes, c.area) - first, to - from};
 }
 
+// So many pixels of a row from `first` on, a step apart; zeros outside of it, and for no row.
+void fill_row(const Window& v, const float* x, int64_t first, int64_t count, float* out) {
+  const int64_t step = v.step_along;
+  const int64_t before = x == nullptr ? count : first < 0 ? (step - 1 - first) / step : 0;
+  const int64_t from = std::min(before, count);
+  const int64_t room = v.width - first;  // places up to the row's end
+  const int64_t to = std::clamp<int64_t>(room > 0 ? (room + step - 1) / step : 0, from, count);
+  std::fill_n(out, from, 0.0f);
+  if (step == 1) {
+    if (to > from) std::copy_n(x + first + from, to - from, out + from);
+  } else {
+    for (int64_t i = from; i < to; ++i) out[i] = x[first + i * step];
+  }
+  std::fill_n(out + to, count - to, 0.0f);
+}
+
 // One channel at one place of the kernel, for the outputs of a strip.
 void fill_column(const Convolution& c, int64_t image, const Span& span, int64_t column, float* out) {
   const Window& v = c.window;
@@ -79,14 +95,12 @@ void fill_column(const Convolution& c, int64_t image, const Span& span, int64_t 
   const int64_t top = place / v.along * v.gap_down - v.pad_down;
   const int64_t left = place % v.along * v.gap_along - v.pad_along;
   int64_t row = span.first / v.out_width, across = span.first % v.out_width;
-  for (int64_t i = 0; i < span.count; ++i) {
-    const int64_t r = row * v.step_down + top, s = across * v.step_along + left;
-    const bool inside = r >= 0 && r < v.height && s >= 0 && s < v.width;
-    out[i] = inside ? x[r * v.width + s] : 0.0f;
-    if (++across == v.out_width) {
-      across = 0;
-      ++row;
-    }
+  for (int64_t i = 0; i < span.count; ++row, across = 0) {
+    const int64_t count = std::min(v.out_width - across, span.count - i);
+    const int64_t r = row * v.step_down + top;
+    const bool inside = r >= 0 && r < v.height;
+    fill_row(v, inside ? x + r * v.width : nullptr, across * v.step_along + left, count, out + i);
+    i += count;
   }
 }
 

@@ -46,9 +46,33 @@ struct DepthwiseRow {
 
 using DepthwiseKernel = void (*)(const DepthwiseRow& row, int64_t from, int64_t to, float* y);
 
+// Some rows of a 3x3 depthwise convolution with a step of one or two. Padded row i of the image
+// begins at x + i * row; its pixels under the three taps of output 0 lie at `taps`.
+struct DepthwiseBand {
+  const float* x;
+  int64_t row, taps[3];
+  const float* weights;    // nine
+  float bias, low, high;
+  float* y;                // rows of `width`, one behind the other
+  int64_t width;
+  float* end;              // of the map; nothing is written from there on
+};
+
+using BandKernel = void (*)(const DepthwiseBand& band, int64_t rows);
+
+// A row of `width` pixels to a padded one, as runs of even and of odd places where they are two.
+struct PaddedRow {
+  float* run[2];           // where pixels 0 and 1 go; one run alone takes all
+  int runs;
+};
+
+using PadKernel = void (*)(const float* x, int64_t width, const PaddedRow& to);
+
 struct StripKernels {
   int lanes;
   DepthwiseKernel depthwise;
+  BandKernel band[2];      // steps of one and of two
+  PadKernel pad;
   StripKernel narrow[kSharing][kStripVectors];  // columns are uint16; by vectors less one
   StripKernel wide[kSharing][kStripVectors];    // columns are int32
 };

@@ -125,6 +125,83 @@ static void depthwise_row(const DepthwiseRow& row, int64_t from, int64_t to, flo
   else depthwise_taps<kBytes, 0>(row, from, to, y);
 }
 
+// R rows whose windows lie S rows apart.
+template <int kBytes, int S, int R>
+static void band_rows(const DepthwiseBand& b, int64_t first) {
+  using Vector = typename Floats<kBytes>::Vector;
+  constexpr int kLanes = kBytes / sizeof(float);
+  const Vector low = b.low - Vector{}, high = b.high - Vector{};
+  Vector weights[9];
+#pragma GCC unroll 9
+  for (int t = 0; t < 9; ++t) weights[t] = b.weights[t] - Vector{};
+  const int64_t last = b.width < kLanes ? 0 : b.width - kLanes;
+  for (int64_t j = 0; j < b.width; j += kLanes) {
+    const int64_t at = j < last ? j : last;  // the last vector may overlap the one before it
+    const float* x = b.x + first * S * b.row + at;
+    Vector sum[R];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) sum[r] = b.bias - Vector{};
+#pragma GCC unroll 9
+    for (int line = 0; line < S * (R - 1) + 3; ++line, x += b.row) {
+#pragma GCC unroll 3
+      for (int t = 0; t < 3; ++t) {
+        const Vector pixels = *reinterpret_cast<const Vector*>(x + b.taps[t]);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) {
+          const int place = line - S * r;
+          if (place >= 0 && place < 3) sum[r] += pixels * weights[3 * place + t];
+        }
+      }
+    }
+    float* y = b.y + first * b.width + at;
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r, y += b.width) {
+      const Vector raised = sum[r] < low ? low : sum[r];  // in this order a NaN stays one
+      const Vector total = raised > high ? high : raised;
+      // Narrow rows spill over into the next ones, which are written after them.
+      if (b.end - y >= kLanes) {
+        *reinterpret_cast<Vector*>(y) = total;
+      } else {
+        for (int64_t i = 0; i < b.end - y; ++i) y[i] = total[i];
+      }
+    }
+  }
+}
+
+template <int kBytes, int S>
+static void depthwise_band(const DepthwiseBand& b, int64_t rows) {
+  int64_t r = 0;
+  for (; r + 4 <= rows; r += 4) band_rows<kBytes, S, 4>(b, r);
+  if (rows - r == 3) band_rows<kBytes, S, 3>(b, r);
+  else if (rows - r == 2) band_rows<kBytes, S, 2>(b, r);
+  else if (rows - r == 1) band_rows<kBytes, S, 1>(b, r);
+}
+
+template <int kBytes>
+static void pad_row(const float* x, int64_t width, const PaddedRow& to) {
+  using Vector = typename Floats<kBytes>::Vector;
+  constexpr int kLanes = kBytes / sizeof(float);
+  float *__restrict first = to.run[0], *__restrict second = to.run[1];
+  int64_t i = 0;
+  if (to.runs == 1) {
+    auto copy = [&](int64_t at) {
+      *reinterpret_cast<Vector*>(first + at) = *reinterpret_cast<const Vector*>(x + at);
+    };
+    for (; i + kLanes <= width; i += kLanes) copy(i);
+    if (width >= kLanes) {
+      copy(width - kLanes);
+    } else {
+      for (; i < width; ++i) first[i] = x[i];
+    }
+    return;
+  }
+  for (; i < width / 2; ++i) {
+    first[i] = x[2 * i];
+    second[i] = x[2 * i + 1];
+  }
+  if (width % 2 != 0) first[i] = x[2 * i];
+}
+
 template <int kBytes, typename Index>
 static void choose(StripKernel (&kernels)[kSharing][kStripVectors]) {
   const StripKernel all[kSharing][kStripVectors] = {
@@ -148,6 +225,9 @@ static StripKernels strip_kernels() {
   StripKernels kernels{};
   kernels.lanes = kBytes / sizeof(float);
   kernels.depthwise = depthwise_row<kBytes>;
+  kernels.band[0] = depthwise_band<kBytes, 1>;
+  kernels.band[1] = depthwise_band<kBytes, 2>;
+  kernels.pad = pad_row<kBytes>;
   choose<kBytes, uint16_t>(kernels.narrow);
   choose<kBytes, int32_t>(kernels.wide);
   return kernels;
