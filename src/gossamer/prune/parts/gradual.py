@@ -6,13 +6,16 @@ Zhu, Gupta, "To prune, or not to prune: exploring the efficacy of pruning for mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 
-from gossamer.core import ConfigError, Keep, Pattern, Site, Support, select
+from gossamer.core import ConfigError, DataError, Keep, Pattern, Site, Support, select
 from gossamer.edit import Handle, Project, apply
+from gossamer.observe import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,95 @@ def prune_to(found: Sequence[Site], share: float, pattern: Pattern) -> dict[str,
 
 
 def renew(
-    model: torch.nn.Module, found: Sequence[Site], supports: dict[str, Support],
+    model: nn.Module, found: Sequence[Site], supports: dict[str, Support],
     optimizer: torch.optim.Optimizer, before: Handle | None,
 ) -> Handle:
     """Hold the sites to new supports from now on, in the place of the handle before."""
     if before is not None:
         before.bake()
     return apply(model, [Project(site, supports[site.name]) for site in found], optimizer)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a net is trained: AdamW with a cosine rate on random batches.
+
+    Args:
+        steps: of training.
+        batch: samples of a step.
+        rate: greatest learning rate.
+        seed: of the order of the samples.
+        smoothing: of the labels.
+    """
+
+    steps: int
+    batch: int
+    rate: float
+    seed: int = 0
+    smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What is pruned while a net trains.
+
+    Args:
+        schedule: the share by step.
+        found: the sites.
+        choose: what they keep at a share, by site name.
+    """
+
+    schedule: Cubic
+    found: Sequence[Site]
+    choose: Callable[[float], dict[str, Support]]
+
+
+def train(
+    model: nn.Module, data: tuple[Tensor, Tensor], training: Training,
+    pruning: Pruning | None = None, progress: Progress = silent,
+) -> dict[str, Support]:
+    """Train the model in place, pruned on the way where asked; what its sites keep.
+
+    Raises:
+        DataError: images and labels that do not belong together, or a loss that is not finite.
+    """
+    images, labels = labelled(data)
+    optimizer = torch.optim.AdamW(model.parameters(), training.rate, weight_decay=1e-4)
+    slower = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps)
+    generator = torch.Generator().manual_seed(training.seed)
+    supports, handle = dict[str, Support](), None
+    was_training = model.training
+    model.train()
+    for step in range(training.steps):
+        if pruning is not None and pruning.schedule.due(step):
+            supports = pruning.choose(pruning.schedule.at(step))
+            handle = renew(model, pruning.found, supports, optimizer, handle)
+        some = torch.randint(0, len(images), (training.batch,), generator=generator)
+        loss = nn.functional.cross_entropy(model(images[some]), labels[some],
+                                           label_smoothing=training.smoothing)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise DataError(f"The loss is {value} at step {step}; lower rate, now "
+                            f"{training.rate}.")
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        slower.step()
+        progress(step + 1, training.steps, f"loss {value:.3f}")
+    if handle is not None:
+        handle.check()
+        handle.bake()
+    model.train(was_training)
+    return supports
+
+
+def labelled(data: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Images and labels, checked."""
+    images, labels = data
+    if images.dim() != 4 or labels.shape != images.shape[:1] or len(images) == 0 or (
+            labels.is_floating_point()):
+        raise DataError(
+            f"Training needs images [n, channels, height, width] and whole labels [n], not "
+            f"{tuple(images.shape)} and {labels.dtype} of {tuple(labels.shape)}."
+        )
+    return images, labels

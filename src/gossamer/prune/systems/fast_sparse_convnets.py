@@ -5,23 +5,21 @@ Elsen, Dukhan, Gale, Simonyan, "Fast Sparse ConvNets", CVPR 2020, arXiv 1911.097
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 import annotated_types as at
-import torch
 from torch import Tensor, nn
 
 from gossamer.cards import Card, system
-from gossamer.core import DataError, Pattern, Site, Support, block, unstructured, validate
+from gossamer.core import Pattern, Site, Support, block, unstructured, validate
 from gossamer.edit import Handle, apply
 from gossamer.observe import InMemory, Progress, silent
 from gossamer.ops.conv import FREE, Bounds
 from gossamer.prune.fields import Match
-from gossamer.prune.parts.gradual import Cubic, prune_to, renew
+from gossamer.prune.parts.gradual import Cubic, Pruning, Training, prune_to, train
 from gossamer.prune.parts.pointwise import packed_edits, pointwise
 from gossamer.prune.result import Result
 
@@ -116,34 +114,10 @@ class FastSparseConvNets:
         progress: Progress = silent,
     ) -> dict[str, Support]:
         """The same training with these sites pruned on the way, or none; what they keep."""
-        images, labels = labelled(data)
-        schedule, supports = self.schedule(), dict[str, Support]()
-        optimizer = torch.optim.AdamW(model.parameters(), self.rate, weight_decay=1e-4)
-        slower = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
-        generator = torch.Generator().manual_seed(self.seed)
-        handle: Handle | None = None
-        was_training = model.training
-        model.train()
-        for step in range(self.steps):
-            if found and schedule.due(step):
-                supports = prune_to(found, schedule.at(step), self.pattern())
-                handle = renew(model, found, supports, optimizer, handle)
-            some = torch.randint(0, len(images), (self.batch,), generator=generator)
-            loss = nn.functional.cross_entropy(model(images[some]), labels[some])
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise DataError(f"The loss is {value} at step {step}; lower rate, now "
-                                f"{self.rate}.")
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            optimizer.step()
-            slower.step()
-            progress(step + 1, self.steps, f"loss {value:.3f}")
-        if handle is not None:
-            handle.check()
-            handle.bake()
-        model.train(was_training)
-        return supports
+        pruning = Pruning(self.schedule(), found,
+                          lambda share: prune_to(found, share, self.pattern()))
+        training = Training(self.steps, self.batch, self.rate, self.seed)
+        return train(model, data, training, pruning if found else None, progress)
 
     def pack(self, model: nn.Module, bounds: Bounds = FREE) -> Handle | None:
         """Put packed layers in the place of the 1x1 convolutions, where more than 2/3 is zero.
@@ -170,15 +144,3 @@ class FastSparseConvNets:
             "density": 1 - self.sparsity, "sites": rows, "memory": {"forecast": None, "peak": None},
             "seconds": time.perf_counter() - started,
         }
-
-
-def labelled(data: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Images and labels, checked."""
-    images, labels = data
-    if images.dim() != 4 or labels.shape != images.shape[:1] or len(images) == 0 or (
-            labels.is_floating_point()):
-        raise DataError(
-            f"Training needs images [n, channels, height, width] and whole labels [n], not "
-            f"{tuple(images.shape)} and {labels.dtype} of {tuple(labels.shape)}."
-        )
-    return images, labels
