@@ -7,6 +7,7 @@ from gossamer.prune.systems import (
     DSnoT,
     FastSparseConvNets,
     Magnitude,
+    SparseByteNN,
     SparseGPT,
     SparseLLM,
     STen,
@@ -14,5 +15,5 @@ from gossamer.prune.systems import (
     Wanda,
 )
 
-__all__ = ["DSnoT", "FastSparseConvNets", "Magnitude", "Result", "SparseGPT", "SparseLLM", "STen",
-           "TenLessons", "Wanda", "Where", "sparsegpt_layer"]
+__all__ = ["DSnoT", "FastSparseConvNets", "Magnitude", "Result", "STen", "SparseByteNN",
+           "SparseGPT", "SparseLLM", "TenLessons", "Wanda", "Where", "sparsegpt_layer"]
