@@ -4,6 +4,7 @@
 #   make check    ruff, mypy, import contract and suite in the environment at hand
 #   make lint     the first three of these
 #   make sanitize tests of the compiled kernels under the address and undefined-behaviour sanitizers
+#   make fuzz     damaged matrices and folders, many of them, each in a process that may die
 #   make docs     the generated pages of docs/systems
 PYTHON ?= python3
 OUT ?= frontier-out
@@ -13,7 +14,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 install = echo "Installing into $(VENV) ..." && $(PYTHON) -m venv --clear $(VENV) && \
 	$(VENV)/bin/python -m pip install -qq --constraint constraints.txt ".[$(EXTRAS)]"
 
-.PHONY: demo test check lint suite sanitize docs clean
+.PHONY: demo test check lint suite sanitize fuzz docs clean
 
 demo: VENV = .venv-demo
 demo: EXTRAS = lm,report
@@ -48,6 +49,9 @@ sanitize:
 		ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=2 \
 		PYTHONPATH=build/sanitize:$$($(PYTHON) -c "import sysconfig; print(sysconfig.get_path('purelib'))") \
 		$(PYTHON) -S -m pytest -q -n 0 -x tests/ops $(SANITIZE_ARGS)
+
+fuzz:
+	OMP_NUM_THREADS=1 $(PYTHON) -m tests.faults.fuzz $(FUZZ_ARGS)
 
 docs:
 	$(PYTHON) -m gossamer.cards.render docs/systems

@@ -21,7 +21,8 @@ from gossamer.core import (
     select,
     unstructured,
 )
-from gossamer.layout import Packed, check_packed, pack
+from gossamer.layout import Packed, check_packed, pack, unpack
+from gossamer.ops import linear
 from tests.held import EXACT
 
 Damage = Callable[[dict[str, Tensor]], object]
@@ -172,6 +173,24 @@ def test_sides_that_no_matrix_has(shape: tuple[int, int]) -> None:
     for layout in EXACT:
         with pytest.raises(SupportError):
             check_packed(Packed(layout, shape, packed(layout).parts))
+
+
+def test_an_nm_matrix_without_columns_is_none() -> None:
+    parts = packed("nm").parts
+    for cols in (0, 1):
+        with pytest.raises(SupportError, match="groups of equally many columns"):
+            check_packed(Packed("nm", (5, cols), parts))
+
+
+@pytest.mark.parametrize("layout", EXACT)
+def test_strided_parts_are_read_as_they_stand(layout: str) -> None:
+    whole = packed(layout)
+    strided = {
+        name: torch.stack([part, part], -1)[..., 0] for name, part in whole.parts.items()
+    }
+    other, x = Packed(layout, whole.shape, strided), torch.randn(2, whole.shape[1])
+    assert torch.equal(unpack(other), unpack(whole))
+    torch.testing.assert_close(linear(x, other), linear(x, whole))
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])

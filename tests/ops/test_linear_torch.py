@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gossamer.core import SupportError
-from gossamer.layout import Packed, pack, support_of, unpack
+from gossamer.layout import LAYOUTS, Packed, pack, quantise, support_of, unpack
 from gossamer.ops import PackedLinear, linear
 from gossamer.ops.linear.form import parts_of
 from gossamer.ops.linear.op import packed_linear
@@ -130,8 +130,30 @@ def test_state_that_contradicts_itself_is_refused() -> None:
     layer = PackedLinear(packed_for("bitmask"))
     state = dict(layer.state_dict())
     state["bits"] = torch.zeros_like(state["bits"])
+    x = torch.randn(2, 12)
+    before = layer(x)
     with pytest.raises(SupportError, match="do not belong together"):
         layer.load_state_dict(state)
+    # Half a state would let a kernel read beyond its parts.
+    assert torch.equal(layer(x), before)
+    more = dict(layer.state_dict(), values=torch.ones(70), bits=torch.full_like(layer.bits, 255))
+    with pytest.raises(RuntimeError, match="size mismatch for values"):
+        layer.load_state_dict(more)
+    assert torch.equal(layer(x), before)
+    del state["bits"]
+    with pytest.raises(RuntimeError, match="Missing key"):
+        layer.load_state_dict(state)
+    assert torch.equal(layer(x), before)
+
+
+@pytest.mark.parametrize("layout", EXACT)
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_layer_without_memory_takes_a_state(layout: str, assign: bool) -> None:
+    layer, x = PackedLinear(packed_for(layout), torch.randn(6)), torch.randn(2, 12)
+    empty = copy.deepcopy(layer).to("meta")
+    empty = empty if assign else empty.to_empty(device="cpu")
+    empty.load_state_dict(layer.state_dict(), assign=assign)
+    assert torch.equal(empty(x), layer(x))
 
 
 def test_the_layer_follows_dtype_and_stays_right() -> None:
@@ -142,6 +164,16 @@ def test_the_layer_follows_dtype_and_stays_right() -> None:
     wide = x.double() @ unpack(layer.packed).double().t() + layer.bias.double()
     torch.testing.assert_close(y.double(), wide, atol=1e-5, rtol=1e-5)
     assert layer(x.bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name not in EXACT])
+def test_scales_stay_what_they_are_in_a_model_of_another_width(layout: str) -> None:
+    support = held(layout, torch.rand(6, 12))
+    layer, x = PackedLinear(quantise(torch.randn(6, 12), support, layout)), torch.randn(2, 12)
+    before = layer(x)
+    assert torch.equal(layer.to(torch.bfloat16).to(torch.float32)(x), before)
+    assert layer.half().scales.dtype == torch.float32
+    PackedLinear(layer.packed)
 
 
 def test_the_layer_is_frozen_unless_asked() -> None:

@@ -62,12 +62,13 @@ def model_class(config: PreTrainedConfig, name: str | None = None) -> Any:
     """
     import transformers
     if name is not None:
-        if not hasattr(transformers, name):
+        found = getattr(transformers, name, None)
+        if not isinstance(found, type) or not issubclass(found, transformers.PreTrainedModel):
             raise UnsupportedError(
-                f"transformers {transformers.__version__} has no class {name!r}; models with code "
+                f"transformers {transformers.__version__} has no model {name!r}; models with code "
                 "of their own are not supported."
             )
-        return getattr(transformers, name)
+        return found
     for name in getattr(config, "architectures", None) or []:
         if hasattr(transformers, name):
             return getattr(transformers, name)

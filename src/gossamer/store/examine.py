@@ -133,7 +133,7 @@ def _inspected(pieces: Iterable[Piece], source: _Source) -> Inspection:
             rows.append(site_row(piece, source.claims.get(piece.name)))
         else:
             name, tensor = piece
-            others.append(Other(name, tuple(tensor.shape), int(tensor.count_nonzero()),
+            others.append(Other(name, tuple(tensor.shape), _nonzeros(tensor),
                                 tensor.nbytes))
     totals = _totals(rows, others, source.disk_bytes)
     return Inspection(source.name, tuple(rows), tuple(others), totals,
@@ -155,8 +155,7 @@ def site_row(matrix: Matrix, claimed: str | None = None) -> SiteRow:
     """Measure one matrix."""
     support = matrix.support()
     weight = matrix.weight
-    nonzeros = int(weight.values.count_nonzero() if isinstance(weight, Packed)
-                   else weight.count_nonzero())
+    nonzeros = _nonzeros(weight.values if isinstance(weight, Packed) else weight)
     rows, cols = matrix.shape
     dense = rows * cols * weight.dtype.itemsize
     stored = weight.nbytes if isinstance(weight, Packed) else dense
@@ -172,6 +171,13 @@ def site_row(matrix: Matrix, claimed: str | None = None) -> SiteRow:
         broken=None if claimed is None else broken(support, parse_pattern(claimed)),
         kernel=_kernel(matrix),
     )
+
+
+def _nonzeros(tensor: Tensor) -> int:
+    """Entries that are not zero; torch counts none in its narrowest and unsigned types."""
+    counted = {torch.float8_e4m3fn: torch.float32, torch.float8_e5m2: torch.float32,
+              torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.int64}
+    return int(tensor.to(counted.get(tensor.dtype, tensor.dtype)).count_nonzero())
 
 
 def _kernel(matrix: Matrix) -> str:

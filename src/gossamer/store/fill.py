@@ -49,6 +49,9 @@ def fill(
     expected = set(model.state_dict())
     pending = _Pending(replaceable(model))
     for name, item in items:
+        known = (pending.arrived, pending.packed)
+        if any(parameter_name(name) in names for names in known):
+            raise StoreError(f"{source} holds {name} twice; save the model again.")
         if isinstance(item, Packed):
             _take_packed(model, name, item, pending, source)
         else:
@@ -61,6 +64,11 @@ def fill(
         _assign(model, name, stack, source)
     arrived = pending.arrived | set(pending.stacks) | set(pending.packed)
     missing = expected - arrived - set(tied)
+    if twice := arrived & set(tied):
+        raise StoreError(
+            f"{source} holds {min(twice)} and says that it is that of {tied[min(twice)]}; save "
+            "the model again."
+        )
     if missing:
         raise StoreError(
             f"{source} lacks {min(missing)}, which {type(model).__name__} needs; the folder "
@@ -84,6 +92,11 @@ def _take_packed(
         base, dense = parameter_name(name), unpack(item)
         if base not in pending.stacks:
             pending.stacks[base] = torch.empty(param.shape, dtype=dense.dtype)
+        if index in pending.experts.get(base, ()) or dense.dtype != pending.stacks[base].dtype:
+            raise StoreError(
+                f"{source} holds {name} twice, or as {dense.dtype} beside others of "
+                f"{pending.stacks[base].dtype}; save the model again."
+            )
         pending.stacks[base][index] = dense
         pending.experts.setdefault(base, set()).add(index)
     elif id(owner) in pending.replaceable and leaf == "weight":
@@ -137,12 +150,20 @@ def _assign(model: nn.Module, name: str, tensor: Tensor, source: object) -> None
     if isinstance(owner, nn.Conv2d) and old is not None and tensor.dim() == 2 and (
             tuple(tensor.shape) == tuple(old.flatten(1).shape)):
         tensor = tensor.reshape(old.shape)  # one that was packed before is stored as a matrix
-    if old is None or old.shape != tensor.shape:
+    if old is None or old.shape != tensor.shape or not _alike(old, tensor):
         raise _misfit(name, tuple(tensor.shape), model, source)
     if isinstance(old, nn.Parameter):
         setattr(owner, leaf, nn.Parameter(tensor, requires_grad=old.requires_grad))
     else:
         setattr(owner, leaf, tensor)
+
+
+def _alike(old: Tensor, new: Tensor) -> bool:
+    """True for two float types, which may differ in width, or one and the same other type."""
+    if old.is_floating_point() or old.is_complex():
+        return new.is_floating_point() == old.is_floating_point() and (
+            new.is_complex() == old.is_complex())
+    return old.dtype == new.dtype
 
 
 def _tie(
@@ -152,7 +173,10 @@ def _tie(
         if name not in packed:
             owner, leaf = _owner(model, name, source)
             target, own = _owner(model, alias, source)
-            setattr(target, own, getattr(owner, leaf))
+            shared, old = getattr(owner, leaf), getattr(target, own)
+            if old.shape != shared.shape:
+                raise _misfit(alias, tuple(shared.shape), model, source)
+            setattr(target, own, shared)
 
 
 def _install(model: nn.Module, tied: Mapping[str, str], packed: Mapping[str, Packed]) -> None:
@@ -184,6 +208,6 @@ def _misfit(
     name: str, shape: tuple[int, ...], model: nn.Module, source: object
 ) -> StoreError:
     return StoreError(
-        f"{source} holds {name} of shape {tuple(shape)}, which does not fit "
+        f"{source} holds {name} of shape {tuple(shape)}, which in shape or dtype does not fit "
         f"{type(model).__name__}; the folder belongs to another model."
     )

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gossamer.core import ConfigError, StoreError
+from gossamer.core import ConfigError, GossamerError, StoreError, parse_pattern
 from gossamer.store.digest import FileRecord
 
 NAME = "gossamer.json"
@@ -18,6 +18,7 @@ FORMAT = 1
 # The first release that reads FORMAT; an older library names it when it refuses the folder.
 READER = "0.1.0"
 _ZEROS = "0" * 64
+KINDS = ("linear", "conv1d", "expert", "conv2d")
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def from_bytes(raw: bytes, path: Path) -> Manifest:
         raise StoreError(f"{path} does not match its own checksum: it was changed or damaged.")
     try:
         return _manifest(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, GossamerError) as error:
         raise StoreError(f"{path} lacks or misstates a field: {error!r}.") from error
 
 
@@ -182,21 +183,60 @@ def _manifest(data: dict[str, Any]) -> Manifest:
         place = PurePosixPath(name)
         if place.is_absolute() or ".." in place.parts:
             raise ValueError(f"the file name {name!r} leads outside the folder")
+    config = data["model"]["config"]
     return Manifest(
-        model_class=str(data["model"]["class"]), config=data["model"]["config"],
-        layout=str(data["layout"]), tied=dict(data["tied"]),
+        model_class=_text(data["model"]["class"]), config=None if config is None else _text(config),
+        layout=_text(data["layout"]),
+        tied={alias: _text(name) for alias, name in data["tied"].items()},
         sites={name: _site(item) for name, item in data["sites"].items()},
-        files={name: FileRecord(int(item["size"]), str(item["sha256"]), item.get("header"))
-               for name, item in data["files"].items()},
-        system=data.get("system"), report=data.get("report"), library=str(data["library"]),
+        files={name: _record(item) for name, item in data["files"].items()},
+        system=_facts(data.get("system")), report=_facts(data.get("report")),
+        library=_text(data["library"]),
         extra={key: item for key, item in data.items() if key not in known},
     )
 
 
 def _site(item: dict[str, Any]) -> SiteRecord:
     rows, cols = item["shape"]
+    pattern, file = item.get("pattern"), item.get("file")
+    parts = tuple(_text(part) for part in _list(item["parts"]))
+    kind = _text(item["kind"])
+    if kind not in KINDS or (parts and file is None):
+        raise ValueError(f"a matrix of kind {kind!r} with parts in {file!r}")
     return SiteRecord(
-        kind=str(item["kind"]), layout=str(item["layout"]), shape=(int(rows), int(cols)),
-        dtype=str(item["dtype"]), nnz=int(item["nnz"]), bytes=int(item["bytes"]),
-        pattern=item.get("pattern"), file=item.get("file"), parts=tuple(item["parts"]),
+        kind=kind, layout=_text(item["layout"]), shape=(_whole(rows), _whole(cols)),
+        dtype=_text(item["dtype"]), nnz=_whole(item["nnz"]), bytes=_whole(item["bytes"]),
+        pattern=None if pattern is None else str(parse_pattern(_text(pattern))),
+        file=None if file is None else _text(file), parts=parts,
     )
+
+
+def _record(item: dict[str, Any]) -> FileRecord:
+    header = item.get("header")
+    return FileRecord(_whole(item["size"]), _text(item["sha256"]),
+                      None if header is None else _text(header))
+
+
+def _facts(value: Any) -> dict[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise TypeError(f"{value!r} is no object")
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is no list")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _whole(value: Any) -> int:
+    """A count or size."""
+    if type(value) is not int or value < 0:
+        raise TypeError(f"{value!r} is no count")
+    return value

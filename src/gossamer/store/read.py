@@ -15,7 +15,7 @@ from gossamer.store.atomic import interrupted
 from gossamer.store.digest import check_file, check_size
 from gossamer.store.fill import fill
 from gossamer.store.manifest import NAME, Manifest, read_manifest
-from gossamer.store.safetensor import read_file
+from gossamer.store.safetensor import contents, read_file
 from gossamer.store.skeleton import quiet, skeleton
 
 
@@ -65,14 +65,27 @@ def load(
 
 
 def load_plain(folder: Path, name: str | None = None) -> nn.Module:
-    """The model of a plain Hugging Face folder, through transformers."""
+    """The model of a plain Hugging Face folder, through transformers.
+
+    Raises:
+        StoreError: a file is damaged, or a weight that the model needs is not there.
+    """
     cls = model_class(read_config(folder), name)
+    for path in folder.glob("*.safetensors"):
+        contents(path)  # transformers has no sentence for a damaged header
     try:
         with quiet():
-            model: nn.Module = cls.from_pretrained(folder, local_files_only=True)
+            model, found = cls.from_pretrained(
+                folder, local_files_only=True, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise StoreError(f"transformers cannot load {folder}: {error}") from error
-    return model.eval()
+    if lost := sorted(map(str, (*found["missing_keys"], *found["mismatched_keys"]))):
+        raise StoreError(
+            f"{folder} lacks {lost[0]}, which {cls.__name__} needs; transformers would make it up. "
+            "The folder belongs to another model, or is incomplete."
+        )
+    loaded: nn.Module = model
+    return loaded.eval()
 
 
 def existing(folder: Path) -> Path:

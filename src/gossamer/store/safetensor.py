@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -151,10 +152,12 @@ def _parse(head: bytes) -> tuple[Entry, ...]:
     entries = []
     offset = 0
     for (begin, end), name in listed:
-        dtype, shape = _DTYPES[data[name]["dtype"]], torch.Size(data[name]["shape"])
-        if begin != offset or end - begin != shape.numel() * dtype.itemsize:
+        dtype, shape = _DTYPES[data[name]["dtype"]], tuple(data[name]["shape"])
+        if not all(type(side) is int and 0 <= side < 1 << 63 for side in (begin, end, *shape)):
+            raise ValueError(f"{name} has the shape {shape}")
+        if begin != offset or end - begin != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"{name} has the offsets {begin} to {end}")
-        entries.append(Entry(name, dtype, tuple(shape), len(head) + begin, end - begin))
+        entries.append(Entry(name, dtype, shape, len(head) + begin, end - begin))
         offset = end
     return tuple(entries)
 
@@ -170,6 +173,8 @@ def read_tensor(stream: BinaryIO, path: Path, entry: Entry) -> Tensor:
         if not count:
             raise StoreError(f"{path} was cut short while it was read.")
         done += count
+    if entry.dtype is torch.bool and bool((buffer > 1).any()):
+        raise StoreError(f"{path} holds {entry.name} with bytes that are no truth values.")
     return buffer.view(entry.dtype).view(entry.shape)
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from gossamer.core import ConfigError, Support, UnsupportedError
-from gossamer.layout import Packed, check_packed, layout_of, pack
+from gossamer.layout import Packed, pack
 from gossamer.ops.conv.function import run
 from gossamer.ops.conv.window import FREE, POINT, Bounds, Window
-from gossamer.ops.linear.form import form_of
+from gossamer.ops.holder import PackedLayer
 
 
-class PackedConv2d(nn.Module):
+class PackedConv2d(PackedLayer):
     """``y = clamp(W * x + b)`` with W packed; the parts are buffers under their own names.
 
     Args:
@@ -33,31 +31,18 @@ class PackedConv2d(nn.Module):
     torch.Size([1, 4, 5, 5])
     """
 
-    starts: Tensor | None
-
     def __init__(
         self, packed: Packed, bias: Tensor | None = None, window: Window = POINT,
         bounds: Bounds = FREE,
     ) -> None:
-        super().__init__()
-        check_packed(packed)
+        super().__init__(packed, bias)
         self.window, self.bounds = window.checked(), bounds
         if packed.shape[1] % window.places or not bounds[0] <= bounds[1]:
             raise ConfigError(
                 f"A packed weight of {packed.shape} does not go with kernels of "
                 f"{window.kernel} and bounds {bounds}."
             )
-        self.layout = packed.layout
         self.out_channels, self.in_channels = packed.shape[0], packed.shape[1] // window.places
-        self._names = layout_of(packed.layout).parts
-        for name in self._names:
-            self.register_buffer(name, packed.parts[name])
-        self.register_buffer("starts", packed.starts, persistent=False)
-        frozen = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
-        self.register_parameter("bias", frozen)
-        starts = () if packed.starts is None else ("starts",)
-        self._arguments = (*self._names, *starts)
-        self._form = form_of(packed.values, packed.layout, packed.shape)
 
     @classmethod
     def from_conv(
@@ -72,33 +57,18 @@ class PackedConv2d(nn.Module):
         window = window_of(conv)
         return cls(pack(conv.weight.flatten(1), support, layout, dtype), conv.bias, window, bounds)
 
-    @property
-    def packed(self) -> Packed:
-        """The weight as a Packed that shares this layer's buffers."""
-        parts = {name: self._buffers[name] for name in self._names}
-        tensors = {name: part for name, part in parts.items() if part is not None}
-        return Packed(self.layout, (self._form.rows, self._form.cols), tensors)
-
     def forward(self, x: Tensor) -> Tensor:
         """``y = clamp(W * x + b)`` for x ``[batch, in, height, width]``."""
-        buffers: Any = self._buffers
-        parts = tuple([buffers[name] for name in self._arguments])
-        return run(x, parts, self._parameters["bias"], self._form, self.window, self.bounds)
+        parts, bias = self._operands()
+        return run(x, parts, bias, self._form, self.window, self.bounds)
 
     def extra_repr(self) -> str:
         """Shape, window, layout, dtype and bytes."""
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.window.kernel}, "
             f"stride={self.window.stride}, padding={self.window.padding}, "
-            f"layout={self.layout!r}, dtype={self.packed.dtype}, bytes={self.packed.nbytes}, "
-            f"bias={self.bias is not None}, bounds={self.bounds}"
+            f"{self._shown()}, bounds={self.bounds}"
         )
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], *args: Any) -> None:
-        super()._load_from_state_dict(state_dict, *args)
-        packed = self.packed
-        check_packed(packed)
-        self.starts = packed.starts
 
 
 def window_of(conv: nn.Conv2d) -> Window:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gossamer.core import Support
-from gossamer.layout import Packed, check_packed, layout_of, pack
-from gossamer.ops.linear.form import form_of
+from gossamer.layout import Packed, pack
+from gossamer.ops.holder import PackedLayer
 from gossamer.ops.linear.function import run
 
 
-class PackedLinear(nn.Module):
+class PackedLinear(PackedLayer):
     """``y = x W^T + b`` with W packed; the parts are buffers under their own names.
 
     Args:
         packed: the weight ``[rows, cols]``; its parts are checked and then shared, not copied.
         bias: ``[rows]`` or None.
+        trainable: whether values and bias are parameters that want gradients; the places of the
+            values stay as they are.
 
     Raises:
         SupportError: the parts contradict one another.
@@ -28,22 +28,9 @@ class PackedLinear(nn.Module):
     torch.Size([2, 4])
     """
 
-    starts: Tensor | None
-
     def __init__(self, packed: Packed, bias: Tensor | None = None) -> None:
-        super().__init__()
-        check_packed(packed)
-        self.layout = packed.layout
+        super().__init__(packed, bias)
         self.out_features, self.in_features = packed.shape
-        self._names = layout_of(packed.layout).parts
-        for name in self._names:
-            self.register_buffer(name, packed.parts[name])
-        self.register_buffer("starts", packed.starts, persistent=False)
-        frozen = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
-        self.register_parameter("bias", frozen)
-        starts = () if packed.starts is None else ("starts",)
-        self._arguments = (*self._names, *starts)
-        self._form = form_of(packed.values, packed.layout, packed.shape)
 
     @classmethod
     def from_linear(
@@ -57,30 +44,12 @@ class PackedLinear(nn.Module):
         """The layer for a dense weight ``[rows, cols]``; arguments as of `layout.pack`."""
         return cls(pack(weight, support, layout, dtype), bias)
 
-    @property
-    def packed(self) -> Packed:
-        """The weight as a Packed that shares this layer's buffers."""
-        parts = {name: self._buffers[name] for name in self._names}
-        tensors = {name: part for name, part in parts.items() if part is not None}
-        return Packed(self.layout, (self.out_features, self.in_features), tensors)
-
     def forward(self, x: Tensor) -> Tensor:
         """``y = x W^T + b`` for x ``[..., cols]``."""
-        # Attribute access on a Module costs a microsecond, so the buffers are read from their dict.
-        buffers: Any = self._buffers
-        parts = tuple([buffers[name] for name in self._arguments])
-        return run(x, parts, self._parameters["bias"], self._form)
+        parts, bias = self._operands()
+        return run(x, parts, bias, self._form)
 
     def extra_repr(self) -> str:
         """Shape, layout, dtype and bytes."""
-        return (
-            f"in_features={self.in_features}, out_features={self.out_features}, "
-            f"layout={self.layout!r}, dtype={self.packed.dtype}, bytes={self.packed.nbytes}, "
-            f"bias={self.bias is not None}"
-        )
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], *args: Any) -> None:
-        super()._load_from_state_dict(state_dict, *args)
-        packed = self.packed
-        check_packed(packed)
-        self.starts = packed.starts
+        return (f"in_features={self.in_features}, out_features={self.out_features}, "
+                f"{self._shown()}")
