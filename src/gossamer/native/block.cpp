@@ -1,4 +1,4 @@
-// The driver of y = W x where rows of W share their columns: blocks, channel groups, grouped N:M.
+// The driver of y = W x where rows of W share their columns: blocks and channel groups.
 #include "block.h"
 
 #include <nanobind/nanobind.h>
@@ -35,11 +35,10 @@ const BlockKernels& plain_blocks() {
 
 namespace {
 
-enum class Kind { bsr = 0, channel_groups = 1, group_nm = 2 };
+enum class Kind { bsr = 0, channel_groups = 1 };
 
 constexpr int64_t kWidest = 64;      // inputs of a panel
 constexpr int64_t kTogether = 512;   // inputs brought into panels before the rows are walked
-constexpr int64_t kMostPlaces = 64;  // N of grouped N:M
 constexpr int64_t kTurned = 16;    // inputs and columns that are turned at a time
 
 const BlockKernels& block_kernels() {
@@ -56,17 +55,14 @@ const BlockKernels& block_kernels() {
 struct Blocks {
   Kind kind;
   int64_t rows, cols;
-  int64_t height, width;    // bsr: of a block; channel_groups: G and kept; group_nm: P g and N
-  int64_t group, runs, m;   // group_nm: g, runs of M columns
+  int64_t height, width;    // bsr: of a block; channel_groups: G and kept
   const void* values;
   bool half;
-  const void* index;        // columns, or the order of rows
+  const void* index;        // columns
   bool wide;
   const int64_t* starts;    // bsr
-  const int32_t* patterns;  // group_nm: [P, N] places
 
   int64_t units() const { return (rows + height - 1) / height; }
-  int64_t panel_rows() const { return kind == Kind::group_nm ? runs * m : cols; }
 };
 
 struct Run {
@@ -99,7 +95,7 @@ Panel panel_of(const Run& run, int64_t number) {
   const int64_t count = std::min(run.widest, run.inputs - before);
   const int kernel = kernel_of(count);
   return {run.first + before, count, int64_t{8} << kernel, kernel,
-          run.panels + before * run.w.panel_rows()};
+          run.panels + before * run.w.cols};
 }
 
 // Columns of x become rows of the panel, some of each at a time so that both stay in the cache.
@@ -117,8 +113,6 @@ void fill_from(const Run& run, const Panel& p, Value value) {
       std::fill(p.data + c * p.width + p.count, p.data + (c + 1) * p.width, 0.0f);
     }
   }
-  const int64_t beyond = (run.w.panel_rows() - cols) * p.width;
-  std::fill_n(p.data + cols * p.width, beyond, 0.0f);
 }
 
 void fill_panel(void* context, int64_t number) {
@@ -170,7 +164,7 @@ Tile bsr_tile(const Blocks& w, int64_t unit, Memory& memory) {
       copy_floats(values + b * size + r * w.width, w.width, rows + r * count + b * w.width);
     }
   }
-  return {rows, count, 1, columns, count, nullptr, w.height};
+  return {rows, count, 1, columns, count, w.height};
 }
 
 Tile group_tile(const Blocks& w, int64_t unit, Memory& memory) {
@@ -178,23 +172,7 @@ Tile group_tile(const Blocks& w, int64_t unit, Memory& memory) {
   int32_t* columns = memory.columns.get<int32_t>(kept + 1);
   for (int64_t k = 0; k < kept; ++k) columns[k] = static_cast<int32_t>(column_of(w, unit * kept + k));
   const float* values = floats(w, unit * kept * w.height, kept * w.height, memory.values);
-  return {values, 1, w.height, columns, kept, nullptr, w.height};
-}
-
-// Grouped N:M: a tile for each run of columns and each pattern.
-void add_chunk(const Blocks& w, int64_t unit, const float* values, const Panel& p, float* sums) {
-  const auto add = block_kernels().add[p.kernel];
-  const int64_t n = w.width, g = w.group;
-  const int16_t* order = static_cast<const int16_t*>(w.index) + unit * w.runs * w.height;
-  int32_t columns[kMostPlaces];
-  for (int64_t run = 0; run < w.runs; ++run) {
-    for (int64_t slot = 0; slot < w.height; slot += g) {
-      const int32_t* places = w.patterns + slot / g * n;
-      for (int64_t k = 0; k < n; ++k) columns[k] = static_cast<int32_t>(run * w.m) + places[k];
-      const int64_t at = run * w.height + slot;
-      add({values + at * n, n, 1, columns, n, order + at, g}, p.data, sums);
-    }
-  }
+  return {values, 1, w.height, columns, kept, w.height};
 }
 
 void drain(const Run& run, const Panel& p, int64_t row, int64_t rows, const float* sums) {
@@ -211,28 +189,21 @@ void drain(const Run& run, const Panel& p, int64_t row, int64_t rows, const floa
   }
 }
 
-// One row of blocks, group or chunk times every panel.
+// One row of blocks or group times every panel.
 void multiply_unit(void* context, int64_t unit) {
   static thread_local Memory memory;
   const Run& run = *static_cast<const Run*>(context);
   const Blocks& w = run.w;
   const int64_t row = unit * w.height, rows = std::min(w.height, w.rows - row);
   float* sums = memory.sums.get<float>(w.height * kWidest);
-  Tile tile{};
-  if (w.kind == Kind::group_nm) {
-    const int64_t size = w.runs * w.height * w.width;
-    tile.values = floats(w, unit * size, size, memory.values);
-  } else {
-    tile = w.kind == Kind::bsr ? bsr_tile(w, unit, memory) : group_tile(w, unit, memory);
-  }
+  const Tile tile = w.kind == Kind::bsr ? bsr_tile(w, unit, memory) : group_tile(w, unit, memory);
   for (int64_t number = 0; number * run.widest < run.inputs; ++number) {
     const Panel p = panel_of(run, number);
     for (int64_t r = 0; r < w.height; ++r) {
       const float bias = run.bias.data != nullptr && r < rows ? run.bias[row + r] : 0.0f;
       std::fill_n(sums + r * p.width, p.width, bias);
     }
-    if (w.kind == Kind::group_nm) add_chunk(w, unit, tile.values, p, sums);
-    else block_kernels().add[p.kernel](tile, p.data, sums);
+    block_kernels().add[p.kernel](tile, p.data, sums);
     drain(run, p, row, rows, sums);
   }
 }
@@ -258,8 +229,8 @@ void for_each(int64_t count, int64_t threads, Run& run, void (*part)(void*, int6
 void multiply(Run& run, int64_t threads) {
   static thread_local Scratch memory;
   const int64_t most = std::min(run.batch, kTogether);
-  run.widest = run.w.kind == Kind::group_nm ? kWidest : block_kernels().narrow;
-  run.panels = memory.get<float>((most + kWidest) * run.w.panel_rows() + 1);
+  run.widest = block_kernels().narrow;
+  run.panels = memory.get<float>((most + kWidest) * run.w.cols + 1);
   for (run.first = 0; run.first < run.batch; run.first += most) {
     run.inputs = std::min(most, run.batch - run.first);
     for_each((run.inputs + run.widest - 1) / run.widest, threads, run, fill_panel);
@@ -269,17 +240,16 @@ void multiply(Run& run, int64_t threads) {
 
 const void* pointer(uintptr_t address) { return reinterpret_cast<const void*>(address); }
 
-// kind; rows, cols; height, width, group, runs and M, as in Blocks
-using BlockShape = std::tuple<int, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>;
-// addresses of values, index, row starts and patterns; 0 for those that the layout lacks
-using BlockParts = std::tuple<uintptr_t, uintptr_t, uintptr_t, uintptr_t>;
+// kind; rows, cols; height and width, as in Blocks
+using BlockShape = std::tuple<int, int64_t, int64_t, int64_t, int64_t>;
+// addresses of values, index and row starts; 0 for those that the layout lacks
+using BlockParts = std::tuple<uintptr_t, uintptr_t, uintptr_t>;
 
 Blocks blocks_of(const BlockShape& shape, const BlockParts& parts, bool half, bool wide) {
-  const auto [kind, rows, cols, height, width, group, runs, m] = shape;
-  const auto [values, index, starts, patterns] = parts;
-  return {static_cast<Kind>(kind), rows, cols, height, width, group, runs, m, pointer(values), half,
-          pointer(index), wide, static_cast<const int64_t*>(pointer(starts)),
-          static_cast<const int32_t*>(pointer(patterns))};
+  const auto [kind, rows, cols, height, width] = shape;
+  const auto [values, index, starts] = parts;
+  return {static_cast<Kind>(kind), rows, cols, height, width, pointer(values), half,
+          pointer(index), wide, static_cast<const int64_t*>(pointer(starts))};
 }
 
 }  // namespace
@@ -293,7 +263,6 @@ void bind_block(nb::module_& m) {
             batch, reinterpret_cast<void*>(y), y_half, 0, 0, nullptr, 0};
     multiply(run, threads);
   });
-  m.attr("most_places") = kMostPlaces;
 }
 
 }  // namespace gossamer

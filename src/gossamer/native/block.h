@@ -13,7 +13,6 @@ struct Tile {
   int64_t row_step, column_step;
   const int32_t* columns;
   int64_t count;           // columns
-  const int16_t* order;    // which row of the sums each row adds to; null where it is the same
   int64_t rows;
 };
 

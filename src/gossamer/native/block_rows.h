@@ -15,7 +15,7 @@ static inline void add_rows(const Tile& t, int64_t row, int64_t input, const flo
   Vector sum[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-    out[r] = sums + (t.order != nullptr ? t.order[row + r] : row + r) * int64_t{W} + input;
+    out[r] = sums + (row + r) * int64_t{W} + input;
     values[r] = t.values + (row + r) * t.row_step;
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) sum[r][v] = *reinterpret_cast<const Vector*>(out[r] + v * kLanes);
@@ -54,7 +54,7 @@ static void add_few(const Tile& t, const float* panel, float* sums) {
       for (int v = 0; v < V; ++v) given[k][v] = *reinterpret_cast<const Vector*>(x + v * kLanes);
     }
     for (int64_t row = 0; row < t.rows; ++row) {
-      float* out = sums + (t.order != nullptr ? t.order[row] : row) * int64_t{W} + input;
+      float* out = sums + row * int64_t{W} + input;
       const float* values = t.values + row * t.row_step;
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {

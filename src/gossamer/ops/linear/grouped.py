@@ -1,54 +1,54 @@
-"""Grouped N:M with many inputs: its values in the order of the rows, then panels of inputs."""
+"""The compiled kernels for grouped N:M: rows of one pattern share their inputs."""
 
 from __future__ import annotations
+
+import functools
 
 import torch
 from torch import Tensor
 
 from gossamer import native
+from gossamer.core.grouped import combinations
 from gossamer.layout import Packed
 from gossamer.layout.group_nm import cut_of
-from gossamer.ops.linear import block, cpu, panel
-from gossamer.ops.linear.form import Form, Parts, form_of
+from gossamer.ops.linear import cpu
+from gossamer.ops.linear.form import Form, Parts
+from gossamer.ops.linear.reference import result_dtype
 
 LAYOUTS = ("group_nm",)
-# A group's sums go to memory and back for every run of M columns; with few weights that takes
-# longer than to follow one row after the other.
-_FEWEST, _DENSEST = 8, 0.3
 
 
 def refusal(x: Tensor, parts: Parts, form: Form) -> str | None:
-    """Why rows one after the other do not cover this input, None where they do; by metadata."""
-    if x.numel() < _FEWEST * form.cols:
-        return f"fewer than {_FEWEST} inputs do not fill a panel"
-    if parts[0].numel() > _DENSEST * form.rows * form.cols:
-        return f"over a density of {_DENSEST} rows that share columns are quicker"
+    """Why the compiled kernels do not cover this input, None where they do; by metadata alone."""
     return cpu.refusal(x, parts, form)
 
 
 def account(x: Tensor, form: Form) -> str:
     """What runs, and why."""
-    return f"{native.isa()} panels for {form.layout}, row after row: few weights, many inputs"
+    return f"{native.isa()} groups for {form.layout}: rows of one pattern share their inputs"
 
 
 def product(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
     """``y = x W^T + b`` for x ``[..., cols]``."""
-    values, columns = rows_in_order(parts[0], parts[1], form)
-    listed = form_of(values, "condensed", (form.rows, form.cols))
-    return panel.product(x, (values, columns), bias, listed)
-
-
-def rows_in_order(values: Tensor, order: Tensor, form: Form) -> tuple[Tensor, Tensor]:
-    """Values and int32 columns ``[rows, runs * N]`` of a grouped matrix."""
+    values, order = parts[0], parts[1]
     cut = cut_of(Packed(form.layout, (form.rows, form.cols), {"values": values}))
-    width = 0 if cut is None else cut.runs * cut.n
-    ordered = values.new_empty(form.rows, width)
-    columns = order.new_empty(form.rows, width, dtype=torch.int32)
-    if cut is not None and ordered.numel():
-        places = block.places(cut.n, cut.m)
-        cpu.core().order_grouped(
-            [part.data_ptr() for part in (values, order, places, ordered, columns)],
-            [cut.chunks, cut.runs, cut.patterns, cut.g, cut.n, cut.m, form.rows, form.cols],
-            values.element_size(), torch.get_num_threads(),
-        )
-    return ordered, columns
+    y = x.new_empty((*x.shape[:-1], form.rows), dtype=result_dtype(x, values))
+    if y.numel() == 0 or cut is None:
+        return y
+    x = x.contiguous()
+    if bias is not None and (bias.dtype not in cpu.FLOATS or not bias.is_contiguous()):
+        bias = bias.float().contiguous()
+    given = (values, order, places(cut.n, cut.m), x, bias, y)
+    cpu.core().grouped_linear(
+        [0 if part is None else part.data_ptr() for part in given],
+        [part is not None and part.dtype is torch.bfloat16 for part in (values, x, bias, y)],
+        [form.rows, form.cols, cut.runs, cut.patterns, cut.g, cut.n, cut.m],
+        y.numel() // form.rows, torch.get_num_threads(),
+    )
+    return y
+
+
+@functools.lru_cache(maxsize=64)
+def places(n: int, m: int) -> Tensor:
+    """int32 ``[P, N]``: the places of every pattern."""
+    return torch.tensor(combinations(n, m), dtype=torch.int32)
