@@ -20,6 +20,8 @@ void bind_grouped(nb::module_& m);
 void bind_linear(nb::module_& m);
 void bind_obs(nb::module_& m);
 void bind_panel(nb::module_& m);
+void bind_postings(nb::module_& m);
+void bind_search(nb::module_& m);
 }
 
 static std::vector<std::string> available() {
@@ -52,5 +54,7 @@ NB_MODULE(_core, m) {
   gossamer::bind_linear(m);
   gossamer::bind_obs(m);
   gossamer::bind_panel(m);
+  gossamer::bind_postings(m);
+  gossamer::bind_search(m);
   m.def("has_avx512_bf16", &gossamer::has_avx512_bf16);
 }
