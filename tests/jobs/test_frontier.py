@@ -68,6 +68,7 @@ def test_everything_is_written(done: Outcome) -> None:
         assert point.env["session"] == done.points[0].env["session"]
         assert point.data["evaluation_tokens"] == 4 * 127
         assert point.kernels_used
+        assert point.fallbacks == {}
 
 
 def test_points_are_those_of_the_saved_models(done: Outcome, tiny: FrontierJob) -> None:

@@ -13,6 +13,7 @@ from gossamer.core import (
     Keep,
     PatternError,
     UnsupportedError,
+    block,
     nm,
     rows,
     select,
@@ -20,7 +21,10 @@ from gossamer.core import (
 )
 from gossamer.jobs import pack
 from gossamer.jobs import packing as room
+from gossamer.layout import chosen_from
+from gossamer.measure import decoder_takes
 from gossamer.ops import PackedConv2d, PackedLinear
+from gossamer.ops.linear import cpu
 from gossamer.prune import Magnitude
 from tests import zoo
 
@@ -96,6 +100,28 @@ def test_a_language_model_generates_the_same_packed() -> None:
     handle = pack(model, batch=1)
     assert torch.equal(model.generate(ids, max_new_tokens=6, do_sample=False), wanted)
     handle.bake()
+
+
+def test_for_decoding_only_what_the_decoder_reads_is_chosen() -> None:
+    model = zoo.llama()
+    for site in sites(model):
+        support = select(site.view().abs(), block(4, 4), Keep.fraction(0.1))
+        site.write(support.apply(site.view()))
+    handle = pack(model)
+    assert {m.layout for m in model.modules() if isinstance(m, PackedLinear)} == {"bsr"}
+    assert not decoder_takes(model, 16)
+    handle.remove()
+    for batch in (None, 1):
+        handle = pack(model, "decode", batch=batch)
+        chosen = {m.layout for m in model.modules() if isinstance(m, PackedLinear)}
+        assert chosen <= set(cpu.LAYOUTS)
+        assert "bsr" not in chosen
+        handle.remove()
+
+
+def test_what_is_chosen_for_decoding_is_what_the_decoder_reads() -> None:
+    assert set(chosen_from("decode")) <= set(cpu.LAYOUTS)
+    assert set(chosen_from("decode")) < set(chosen_from("auto"))
 
 
 def test_convolutions_are_packed_too() -> None:

@@ -9,6 +9,7 @@ from torch import nn
 from gossamer import native
 from gossamer.core import ConfigError, DataError, UnsupportedError
 from gossamer.measure import (
+    Point,
     by_decoder,
     by_transformers,
     decode_rate,
@@ -16,6 +17,7 @@ from gossamer.measure import (
     decoder_takes,
     generate_text,
     quickest_decoding,
+    verdict,
 )
 from gossamer.measure.ways import greedy
 from gossamer.ops import PackedLinear
@@ -104,3 +106,18 @@ def test_bad_input() -> None:
         generate_text(zoo.llama(), zoo.tiny_tokenizer(), "")
     with pytest.raises(UnsupportedError, match="past_key_values"):
         decode_rate(nn.Linear(3, 3), torch.arange(4))
+
+
+def test_products_without_a_kernel_are_counted_and_told() -> None:
+    model = zoo.gpt2()
+    weight = model.transformer.h[0].mlp.c_fc.weight.detach().t()
+    layer = PackedLinear.from_linear(weight, None, None, "csr", torch.float16)
+    model.transformer.h[0].mlp.c_fc = layer
+    rate = decode_rate(model, torch.arange(4), new_tokens=3, repeats=2)
+    assert sum(rate.fallbacks.values()) == 2 * (1 + 3)  # prefill and three tokens, twice
+    assert "float16" in next(iter(rate.fallbacks))
+    point = Point({"id": "p", "label": "p"}, {}, {"seconds_per_token": rate.seconds_per_token},
+                  fallbacks=rate.fallbacks)
+    words = verdict(point, Point({"id": "dense"})).words
+    assert "8 dense products of unpacked matrices, which no kernel covered (csr: " in words
+    assert decode_rate(small("Llama"), torch.arange(1, 6), 2, 1).fallbacks == {}

@@ -24,6 +24,7 @@ _points = st.builds(
     kernels_used=st.lists(st.text(), max_size=2).map(tuple),
     seed=st.integers(0, 2**63),
     data=st.dictionaries(st.text(), st.text(), max_size=2),
+    fallbacks=st.dictionaries(st.text(), st.integers(1, 10**9), max_size=2),
 )
 
 
@@ -106,3 +107,11 @@ def test_pareto_leaves_out_what_lacks_a_figure() -> None:
     whole = Point({"id": "a"}, {"perplexity": 3.0}, {"disk_bytes": 5.0})
     timeless = Point({"id": "b"}, {"perplexity": 1.0})
     assert Frontier([whole, timeless]).pareto() == [whole]
+
+
+def test_points_written_before_fallbacks_were_counted_are_read() -> None:
+    old = Point({"id": "a"}).to_json()
+    del old["fallbacks"]
+    assert Point.from_json(old).fallbacks == {}
+    with pytest.raises(StoreError, match="csr: why must be a number"):
+        Point.from_json({**old, "fallbacks": {"csr: why": "many"}})

@@ -46,7 +46,8 @@ class Pack:
     folder: Annotated[tyro.conf.Positional[Path], _arg("DIR", "a model folder")]
     out: Annotated[Path, _arg("DIR", "folder to write")]
     layout: Annotated[
-        str, _arg("NAME", "auto is the smallest; dense loads in plain transformers")
+        str, _arg("NAME", "auto is the smallest, decode the smallest that the Decoder "
+                     "reads; dense loads in plain transformers")
     ] = "auto"
     overwrite: Annotated[
         tyro.conf.FlagCreatePairsOff[bool], _arg(None, "replace a model that OUT holds")

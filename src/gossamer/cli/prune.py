@@ -47,7 +47,8 @@ class Options(Generic[Settings]):
     length: Annotated[int, _arg("N", "tokens in a sequence")] = 512
     seed: Annotated[int, _arg("N", "which sequences of the text")] = 0
     layout: Annotated[
-        str, _arg("NAME", "auto is the smallest; dense loads in plain transformers")
+        str, _arg("NAME", "auto is the smallest, decode the smallest that the Decoder "
+                     "reads; dense loads in plain transformers")
     ] = "auto"
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"], _arg(None, "of the saved values")

@@ -22,6 +22,7 @@ from gossamer.jobs.record import Layer, Record
 from gossamer.jobs.target import Target
 from gossamer.measure import (
     Point,
+    decoder_takes,
     environment,
     generate_text,
     macs_per_token,
@@ -84,7 +85,8 @@ def pruned_record(
                         progress=report)
     seconds = time.perf_counter() - start
     progress(0.65, "saving")
-    result.save(folder, dtype=DTYPE, tokenizer=ground.inputs.tokenizer, overwrite=True)
+    result.save(folder, layout=layout_choice(ground.inputs), dtype=DTYPE,
+                tokenizer=ground.inputs.tokenizer, overwrite=True)
     layers = tuple(_layer(row) for row in result.report["sites"])
     config, density = result.report["config"], result.density
     del result
@@ -99,6 +101,11 @@ def pruned_record(
                        lambda share, text: progress(0.7 + 0.3 * share, text))
     cost = {**record.point.cost, "prune_seconds": seconds}
     return Record(replace(record.point, cost=cost), layers, record.sample)
+
+
+def layout_choice(inputs: Inputs) -> str:
+    """What pruned models are saved as: for the Decoder where it decodes the dense one."""
+    return "decode" if decoder_takes(inputs.model) else "auto"
 
 
 def in_float32(model: nn.Module) -> nn.Module:

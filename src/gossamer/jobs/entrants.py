@@ -72,7 +72,8 @@ def with_times(record: Record, raced: Race) -> Record:
     }
     data = {**point.data, "decoded by": timed.way}
     return record.with_point(
-        replace(point, cost=cost, env=raced.env, kernels_used=timed.kernels, data=data))
+        replace(point, cost=cost, env=raced.env, kernels_used=timed.kernels, data=data,
+                fallbacks=timed.fallbacks))
 
 
 def with_dense_kernel(model: nn.Module) -> nn.Module:

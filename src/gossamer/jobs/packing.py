@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gossamer.core import ConfigError, PatternError, Site, Support, UnsupportedError, sites
 from gossamer.edit import Handle, Swap, apply
-from gossamer.layout import LAYOUTS, Packed, packed_bytes
+from gossamer.layout import CHOICES, Packed, chosen_from, packed_bytes
 from gossamer.layout import pack as pack_weight
 from gossamer.measure import time_interleaved
 from gossamer.measure.hardware.cpu import cache_bytes
@@ -49,10 +49,12 @@ def pack(
 
     Args:
         model: a pruned model, on one device.
-        layout: a key of `layout.LAYOUTS`, or "auto".
-        batch: with "auto", the number of inputs (tokens at once) for which the layouts that hold a
-            linear layer are timed on this machine, dense ones among them, and the quickest is
-            taken. None takes the one of fewest bytes, as convolutions do in any case.
+        layout: a key of `layout.LAYOUTS`, "auto", or "decode" for a language model that is to be
+            decoded by `gossamer.ops.decode.Decoder`, which does not read every layout.
+        batch: with "auto" or "decode", the number of inputs (tokens at once) for which the
+            layouts that hold a linear layer are timed on this machine, dense ones among them, and
+            the quickest is taken. None takes the one of fewest bytes, as convolutions do in any
+            case.
         dtype: of the stored values; None keeps each layer's.
         supports: which weights are kept, by the site's name; elsewhere the non-zeros.
         match: a shell pattern that the names of the sites must match.
@@ -62,7 +64,7 @@ def pack(
         The handle: ``remove()`` puts the dense layers back, ``bake()`` lets them go.
 
     Raises:
-        ConfigError: an unknown layout, or a batch below 1 or without "auto".
+        ConfigError: an unknown layout, or a batch below 1 or with a named layout.
         PatternError: the named layout cannot hold a layer's weights.
         UnsupportedError: nothing prunable is found, or stacked experts, which cannot be swapped.
 
@@ -71,15 +73,16 @@ def pack(
     >>> type(model[0]).__name__
     'PackedLinear'
     """
-    if batch is not None and (batch < 1 or layout != "auto"):
+    if batch is not None and (batch < 1 or layout not in CHOICES):
         raise ConfigError(
-            f'A batch of at least 1 goes with layout "auto", not {batch} with {layout!r}.'
+            f'A batch of at least 1 goes with layout "auto" or "decode", not {batch} with '
+            f"{layout!r}."
         )
     found = sites(model, match)
     kept = {site.name: _support(site, supports) for site in found}
     names = dict.fromkeys(kept, layout)
     if batch is not None:
-        names = _quickest(found, kept, batch, dtype, progress)
+        names = _quickest(found, kept, (layout, batch), dtype, progress)
     edits = [Swap(site, _layer(site, kept[site.name], names[site.name], dtype)) for site in found]
     return apply(model, edits)
 
@@ -106,16 +109,17 @@ def _layer(site: Site, support: Support, layout: str, dtype: torch.dtype | None)
 
 
 def _quickest(
-    found: list[Site], kept: Mapping[str, Support], batch: int, dtype: torch.dtype | None,
-    progress: Progress | None,
+    found: list[Site], kept: Mapping[str, Support], wanted: tuple[str, int],
+    dtype: torch.dtype | None, progress: Progress | None,
 ) -> dict[str, str]:
-    """The layout that each site is served by at this batch; sites that are alike share one."""
+    """The layout of a choice that each site is served by at a batch; sites alike share one."""
+    choice, batch = wanted
     kinds: dict[str, Alike] = {}
     first: dict[Alike, Site] = {}
     for site in found:
         if site.kind == "conv2d":
             continue
-        kind = _kind(site, kept[site.name], dtype)
+        kind = _kind(site, kept[site.name], choice, dtype)
         kinds[site.name] = kind
         first.setdefault(kind, site)
     chosen: dict[Alike, str] = {}
@@ -123,14 +127,13 @@ def _quickest(
         if progress is not None:
             progress(turn, len(first), f"timing layouts for {site.name}")
         chosen[kind] = _race(site.view(), kept[site.name], kind, batch)
-    return {name: chosen[kinds[name]] if name in kinds else "auto" for name in kept}
+    return {name: chosen[kinds[name]] if name in kinds else choice for name in kept}
 
 
-def _kind(site: Site, support: Support, dtype: torch.dtype | None) -> Alike:
+def _kind(site: Site, support: Support, choice: str, dtype: torch.dtype | None) -> Alike:
     weight = site.view()
     stored = dtype or weight.dtype
-    sizes = {name: packed_bytes(name, support, stored) for name, known in LAYOUTS.items()
-             if known.any_weight}
+    sizes = {name: packed_bytes(name, support, stored) for name in chosen_from(choice)}
     most = sizes["dense"] or 0
     held = tuple(name for name, size in sizes.items() if size is not None and size <= most)
     return Alike((weight.shape[0], weight.shape[1]), stored, weight.device,

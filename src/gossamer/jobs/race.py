@@ -31,6 +31,7 @@ class Timed:
     memory_bytes: int
     way: str
     kernels: tuple[str, ...]
+    fallbacks: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Race:
         try:
             timed = {
                 id: Timed(tuple(t["prefill_seconds"]), tuple(t["seconds_per_token"]),
-                          int(t["memory_bytes"]), str(t["way"]), tuple(t["kernels"]))
+                          int(t["memory_bytes"]), str(t["way"]), tuple(t["kernels"]),
+                          dict(t["fallbacks"]))
                 for id, t in record["timed"].items()
             }
             return Race(dict(record["env"]), int(record["prompt_tokens"]),
@@ -91,7 +93,7 @@ def race(
     rates = decode_rates(models, prompt, new_tokens, rounds, warmup=0, progress=report)
     timed = {
         id: Timed(rate.prefill_seconds, rate.seconds_per_token, models.bytes[id], rate.way,
-                  rate.kernels)
+                  rate.kernels, dict(rate.fallbacks))
         for id, rate in rates.items()
     }
     env = {**environment(), "session": uuid.uuid4().hex}

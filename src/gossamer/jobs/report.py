@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from gossamer.core import sites
+from gossamer.jobs.artefact import layout_choice
 from gossamer.jobs.inputs import PROMPT, Inputs
 from gossamer.jobs.job import FrontierJob
 from gossamer.jobs.page import Report
@@ -50,7 +51,8 @@ def describe(
         "evaluation": f"{plan.windows} windows of {plan.window} tokens, {scored:,} scored",
         "timing": f"batch 1, prompt of {raced.prompt_tokens} tokens, {raced.new_tokens} new "
                   f"tokens, {rounds} interleaved rounds",
-        "stored as": "bfloat16, each matrix in the smallest lossless layout",
+        "stored as": "bfloat16, each matrix in the smallest lossless layout" + (
+            " that gossamer's Decoder reads" if layout_choice(inputs) == "decode" else ""),
         "budget": f"{job.budget_minutes:g} minutes; this run took {minutes:.1f}",
         "model": f"{inputs.loaded.name} from {inputs.loaded.source}",
     }
@@ -119,6 +121,12 @@ def _kernel_notes(records: Sequence[Record]) -> list[str]:
             "A reference kernel unpacks the matrix for every product: the bytes are real, the "
             "time is not that of a sparse kernel."
         )
+    notes += [
+        f"{sum(r.point.fallbacks.values()):,} products of {r.point.label} ran without a kernel "
+        f"while it was timed, as dense products of unpacked matrices: "
+        f"{'; '.join(r.point.fallbacks)}."
+        for r in records if r.point.fallbacks
+    ]
     if "torch" in sparse:
         notes.append(
             "Where the kernel is torch's, the model's layers have no packed form here: they are "

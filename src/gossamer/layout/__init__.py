@@ -22,8 +22,8 @@ from gossamer.layout.quantised import QUANTISED, quantise
 from gossamer.layout.tiled import TILED
 
 __all__ = [
-    "LAYOUTS", "Layout", "Packed", "check_packed", "layout_of", "pack", "packed_bytes",
-    "quantise", "register", "support_of", "unpack",
+    "CHOICES", "LAYOUTS", "Layout", "Packed", "check_packed", "chosen_from", "layout_of",
+    "pack", "packed_bytes", "quantise", "register", "support_of", "unpack",
 ]
 
 # The order decides ties of "auto": the one that is quicker to read stands first.
@@ -31,6 +31,11 @@ LAYOUTS: Registry[Layout] = Registry(
     "layout", (DENSE, NM, CONDENSED, BITMASK, CSR, BSR, CHANNEL_GROUPS, ABLATED, GROUP_NM, TILED,
                *QUANTISED)
 )
+
+# What "auto" and "decode" choose from: any layout, or those that the compiled Decoder of
+# `gossamer.ops.decode` reads.
+CHOICES = ("auto", "decode")
+_DECODED = ("dense", "nm", "condensed", "bitmask", "csr")
 
 
 def register(layout: Layout) -> Registration:
@@ -40,7 +45,7 @@ def register(layout: Layout) -> Registration:
     kernel is added with `gossamer.ops.linear.register`.
 
     Raises:
-        ConfigError: the name is taken, or "auto".
+        ConfigError: the name is taken, or one of `CHOICES`.
 
     >>> import dataclasses
     >>> with register(dataclasses.replace(LAYOUTS["csr"], name="mine")):
@@ -49,8 +54,10 @@ def register(layout: Layout) -> Registration:
     >>> "mine" in LAYOUTS
     False
     """
-    if layout.name == "auto":
-        raise ConfigError('No layout can be called "auto": pack takes that as a choice of its own.')
+    if layout.name in CHOICES:
+        raise ConfigError(
+            f"No layout can be called {layout.name!r}: pack takes that as a choice of its own."
+        )
     return LAYOUTS.register(layout)
 
 
@@ -77,7 +84,8 @@ def pack(
         weight: ``[rows, cols]``, any float dtype; NaN and inf are kept as they are.
         support: which entries are kept; None keeps the non-zeros.
         layout: a key of `LAYOUTS`, or "auto" for the one with the fewest bytes (which is not
-            always the quickest one).
+            always the quickest one), or "decode" for the one with the fewest bytes of those that
+            `gossamer.ops.decode.Decoder` reads.
         dtype: dtype of the stored values; None keeps the weight's.
 
     Raises:
@@ -102,7 +110,7 @@ def pack(
             f"A support of shape {chosen.shape} does not fit a weight of {tuple(weight.shape)}."
         )
     weight = weight.to(stored)
-    name = _smallest(chosen, weight.dtype) if layout == "auto" else layout
+    name = _smallest(chosen, weight.dtype, layout) if layout in CHOICES else layout
     parts = layout_of(name).pack(weight, chosen)
     return Packed(name, (weight.shape[0], weight.shape[1]), parts)
 
@@ -126,8 +134,8 @@ def packed_bytes(layout: str, support: Support, dtype: torch.dtype) -> int | Non
     >>> packed_bytes("bitmask", Support.full(4, 16), torch.bfloat16)
     136
     """
-    if layout == "auto":
-        layout = _smallest(support, dtype)
+    if layout in CHOICES:
+        layout = _smallest(support, dtype, layout)
     return layout_of(layout).nbytes(support, dtype.itemsize)
 
 
@@ -141,9 +149,15 @@ def check_packed(packed: Packed) -> None:
     layout.check(packed)
 
 
-def _smallest(support: Support, dtype: torch.dtype) -> str:
-    sizes = {name: layout.nbytes(support, dtype.itemsize) for name, layout in LAYOUTS.items()
-             if layout.any_weight}
+def chosen_from(choice: str) -> dict[str, Layout]:
+    """The layouts that one of `CHOICES` chooses from, by name."""
+    return {name: layout for name, layout in LAYOUTS.items()
+            if layout.any_weight and (choice == "auto" or name in _DECODED)}
+
+
+def _smallest(support: Support, dtype: torch.dtype, choice: str) -> str:
+    sizes = {name: layout.nbytes(support, dtype.itemsize)
+             for name, layout in chosen_from(choice).items()}
     held = {name: size for name, size in sizes.items() if size is not None}
     if not held:
         raise PatternError(f"No layout holds a support of shape {support.shape}.")

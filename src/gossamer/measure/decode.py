@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from gossamer.core import ConfigError, DataError
 from gossamer.measure.timing import Interval, median_interval, synchronize
 from gossamer.measure.ways import Decoding, greedy, quickest_decoding
+from gossamer.ops import fallbacks
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class DecodeRate:
         threads: threads that torch used.
         way: ``transformers`` or ``gossamer's Decoder``.
         kernels: what computed the matrices of a decoded token.
+        fallbacks: products of packed layers that no kernel covered in these repeats,
+            ``{"layout: why": times}``.
     """
 
     prompt_tokens: int
@@ -36,6 +40,7 @@ class DecodeRate:
     threads: int
     way: str
     kernels: tuple[str, ...]
+    fallbacks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def tokens_per_second(self) -> float:
@@ -91,6 +96,7 @@ def decode_rates(
     chosen: dict[str, Decoding] = {}
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
     how: dict[str, tuple[str, tuple[str, ...]]] = {}
+    missed: dict[str, Counter[str]] = {name: Counter() for name in models}
     for turn in range(warmup + repeats):
         for name in models:
             if progress is not None:
@@ -98,14 +104,16 @@ def decode_rates(
             given = models[name]
             if isinstance(given, nn.Module):
                 given = chosen[name] = chosen.get(name) or quickest_decoding(given, length)
-            timed = _timed(given, ids, new_tokens)
+            with fallbacks() as without:
+                timed = _timed(given, ids, new_tokens)
             how[name] = given.way, given.kernels
             if turn >= warmup:
                 seen[name].append(timed)
+                missed[name] += without
     return {
         name: DecodeRate(
             ids.shape[1], new_tokens, tuple(p for p, _ in times), tuple(s for _, s in times),
-            torch.get_num_threads(), *how[name],
+            torch.get_num_threads(), *how[name], dict(missed[name]),
         )
         for name, times in seen.items()
     }

@@ -15,7 +15,8 @@ from gossamer.core import DataError, StoreError
 from gossamer.core.atomic import write_text
 
 SCHEMA = 1
-_FIELDS = ("system", "quality", "cost", "env", "kernels_used", "seed", "data")
+_FIELDS = ("system", "quality", "cost", "env", "kernels_used", "seed", "data",
+           "fallbacks")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Point:
         kernels_used: names of the kernels that computed it.
         seed: of everything random.
         data: texts, tokens, and whatever else is needed to repeat it.
+        fallbacks: products of packed layers that no kernel covered while it was timed,
+            ``{"layout: why": times}``; they ran as dense products of an unpacked matrix.
 
     >>> point = Point({"id": "dense"}, {"perplexity": 27.6}, {"seconds_per_token": (0.3, 0.1, 0.2)})
     >>> point.value("cost.seconds_per_token")
@@ -46,6 +49,7 @@ class Point:
     kernels_used: tuple[str, ...] = ()
     seed: int = 0
     data: Mapping[str, Any] = field(default_factory=dict)
+    fallbacks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -87,11 +91,13 @@ class Point:
         """Inverse of `to_json`; StoreError where the record is no point."""
         if not isinstance(record, dict) or not isinstance(record.get("system"), dict):
             raise StoreError("A point must be an object with a system; this record is not one.")
-        maps = {name: record.get(name, {}) for name in ("system", "quality", "cost", "env", "data")}
+        maps = {name: record.get(name, {})
+                for name in ("system", "quality", "cost", "env", "data", "fallbacks")}
         wrong = [name for name, found in maps.items() if not isinstance(found, dict)]
         if wrong or not isinstance(record.get("seed", 0), int):
             raise StoreError(f"A point's {', '.join(wrong) or 'seed'} has the wrong type.")
-        for name, found in (*maps["quality"].items(), *maps["cost"].items()):
+        figures = (maps["quality"], maps["cost"], maps["fallbacks"])
+        for name, found in (item for figure in figures for item in figure.items()):
             values = found if isinstance(found, list) else [found]
             if not all(_is_number(v) for v in values):
                 raise StoreError(f"A point's {name} must be a number or numbers, not {found!r}.")

@@ -77,7 +77,8 @@ Perplexity 22.0 against 20.0 (1.10x).
     gains = saved and not bigger and not is_slower(speed)
     paid = gains and loss is not None and loss <= limit
     sentences = [
-        _costs(size, speed, paid, saved), reason, _quality(point, bases, loss, limit),
+        _costs(size, speed, paid, saved), reason, _missed(point),
+        _quality(point, bases, loss, limit),
         f"{beaten} is at least as good in every figure and better in one." if beaten else "",
     ]
     words = " ".join(s for s in sentences if s)
@@ -163,6 +164,15 @@ def _costs(size: float | None, speed: Interval | None, paid: bool, saved: bool) 
     if saved and (is_slower(speed) or (size is not None and size > _MARGIN)):
         return f"A trade, not a gain: {figures}."
     return f"Does not pay: {figures}." if figures else "Does not pay: no cost was measured."
+
+
+def _missed(point: Point) -> str:
+    """What ran without a kernel while the point was timed; empty where nothing did."""
+    if not point.fallbacks:
+        return ""
+    count = sum(point.fallbacks.values())
+    return (f"Its time holds {count:,} dense products of unpacked matrices, which no kernel "
+            f"covered ({'; '.join(point.fallbacks)}).")
 
 
 def _time_words(speed: Interval | None) -> str:

@@ -67,9 +67,13 @@ class Table(Generic[K]):
             counter[f"{layout}: {self.plan(layout, *given)[1]}"] += 1
 
     @contextmanager
-    def watch(self) -> Iterator[Counter[str]]:
-        """Counts, inside ``with``, what no kernel covered: ``{"layout: why": times}``."""
-        counter: Counter[str] = Counter()
+    def watch(self, counter: Counter[str] | None = None) -> Iterator[Counter[str]]:
+        """Counts, inside ``with``, what no kernel covered: ``{"layout: why": times}``.
+
+        Args:
+            counter: to add to; None makes a new one.
+        """
+        counter = Counter() if counter is None else counter
         self._watching = (*self._watching, counter)
         try:
             yield counter

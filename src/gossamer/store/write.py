@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gossamer import __version__
 from gossamer.core import ConfigError, Support, UnsupportedError
 from gossamer.core.errors import unknown
-from gossamer.layout import LAYOUTS, Packed
+from gossamer.layout import CHOICES, LAYOUTS, Packed
 from gossamer.store.about import About, about, write_companions
 from gossamer.store.atomic import new_folder
 from gossamer.store.dense import write_plain
@@ -56,7 +56,8 @@ def save(
         model: any module with prunable matrices, or with packed layers.
         folder: a new or empty folder, or with ``overwrite`` an earlier saved model.
         supports: kept entries by site name; where absent, the non-zeros are kept.
-        layout: "auto" (fewest bytes for each matrix), a layout's name, or "dense" for a plain
+        layout: "auto" (fewest bytes for each matrix), "decode" (fewest bytes of the layouts that
+            the Decoder reads), a layout's name, or "dense" for a plain
             folder that transformers loads without gossamer.
         dtype: dtype of all floating-point tensors; None keeps each its own.
         tokenizer: Hugging Face tokenizer to save beside the model.
@@ -224,8 +225,8 @@ def _record(path: Path) -> FileRecord:
 
 def check_layout(layout: str) -> str:
     """The layout's name; ConfigError where there is none."""
-    if layout != "auto" and layout not in LAYOUTS:
-        raise ConfigError(unknown("layout", layout, [*LAYOUTS, "auto"]))
+    if layout not in CHOICES and layout not in LAYOUTS:
+        raise ConfigError(unknown("layout", layout, [*LAYOUTS, *CHOICES]))
     return layout
 
 
