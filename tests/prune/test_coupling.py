@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from gossamer.core import SupportError
 from gossamer.models.mobilenet import SMALL, MobileNet
@@ -26,12 +26,13 @@ class Residual(nn.Module):
         self.hidden, self.head = nn.Linear(16 * 9, 10), nn.Linear(10, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm(self.stem(x)), inplace=True)
-        x = x + self.two(F.relu(self.one(x)))
-        x = F.relu6(self.wide(x) + self.short(x))
-        gate = torch.sigmoid(self.excite(F.relu(self.squeeze(x.mean((2, 3), keepdim=True)))))
-        x = F.adaptive_avg_pool2d(self.deep(x * gate), 3)
-        return self.head(F.relu(self.hidden(x.flatten(1))))
+        x = functional.relu(self.norm(self.stem(x)), inplace=True)
+        x = x + self.two(functional.relu(self.one(x)))
+        x = functional.relu6(self.wide(x) + self.short(x))
+        narrow = functional.relu(self.squeeze(x.mean((2, 3), keepdim=True)))
+        gate = torch.sigmoid(self.excite(narrow))
+        x = functional.adaptive_avg_pool2d(self.deep(x * gate), 3)
+        return self.head(functional.relu(self.hidden(x.flatten(1))))
 
 
 class Held(nn.Module):
@@ -60,8 +61,9 @@ class PaddedShortcut(nn.Module):
         self.two = nn.Conv2d(16, 16, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.stem(x))
-        return F.relu(self.two(F.relu(self.one(x))) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 4, 4)))
+        x = functional.relu(self.stem(x))
+        padded = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 4, 4))
+        return functional.relu(self.two(functional.relu(self.one(x))) + padded)
 
 
 class Shared(nn.Module):
@@ -72,7 +74,7 @@ class Shared(nn.Module):
         self.first, self.again, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Linear(8, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.again(F.relu(self.again(self.first(x)))).amax((2, 3)))
+        return self.last(self.again(functional.relu(self.again(self.first(x)))).amax((2, 3)))
 
 
 def names(model: nn.Module, image: Tensor) -> list[set[str]]:

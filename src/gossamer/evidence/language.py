@@ -67,19 +67,20 @@ def trial(seed: int, device: str, scale: Scale, data: Path | None, model: str = 
     Raises:
         DataError: the folder holds neither pair.
     """
-    loaded = _loaded(model)
+    found = loaded(model)
     sequences, length, windows = SIZES[scale]
     calibrate, evaluate = _pair(data)
-    sample = texts.calibration_tokens(texts.read_text(calibrate), _tokenizer(loaded),
+    sample = texts.calibration_tokens(texts.read_text(calibrate), _tokenizer(found),
                                       sequences=sequences, length=length, seed=seed)
-    held_out = texts.windows(texts.read_text(evaluate), _tokenizer(loaded), length=512,
+    held_out = texts.windows(texts.read_text(evaluate), _tokenizer(found), length=512,
                              count=windows)
     home = torch.device(device)
-    return Trial(copy.deepcopy(loaded.model).to(home), sample.to(home), held_out.to(home), device)
+    return Trial(copy.deepcopy(found.model).to(home), sample.to(home), held_out.to(home), device)
 
 
 @lru_cache(maxsize=1)
-def _loaded(name: str) -> Loaded:
+def loaded(name: str) -> Loaded:
+    """A model by name, kept for the next script."""
     return load(name)
 
 

@@ -72,15 +72,11 @@ def times(seed: int, verdicts: Verdicts) -> dict[str, Any]:
 
 def accuracy(seed: int, scale: Scale, verdicts: Verdicts) -> dict[str, Any]:
     """Mean accuracies over several trainings, and the share that makes the work equal."""
-    images, labels = handwritten()
-    images = nn.functional.interpolate(images.view(-1, 1, 8, 8), size=SIDE, mode="bilinear")
     share = equal_share()
     right: dict[str, list[float]] = {"wide sparse": [], "narrow dense": [], "wide dense": []}
     milliseconds: dict[str, float] = {}
     for one in range(RUNS[scale]):
-        generator = torch.Generator().manual_seed(97 * seed + one)
-        order = torch.randperm(len(images), generator=generator)
-        data = (images[order], labels[order])
+        data = digits(97 * seed + one)
         for name, width in (("wide sparse", WIDE), ("narrow dense", NARROW), ("wide dense", WIDE)):
             system = FastSparseConvNets(sparsity=share, steps=STEPS[scale], seed=one)
             model = trained(width, 97 * seed + one, data, system, name == "wide sparse")
@@ -99,6 +95,14 @@ def accuracy(seed: int, scale: Scale, verdicts: Verdicts) -> dict[str, Any]:
         },
         "milliseconds of an image, one thread": milliseconds,
     }
+
+
+def digits(seed: int) -> tuple[Tensor, Tensor]:
+    """All digits, enlarged to ``[n, 1, 16, 16]``, and labels, in an order of the seed's."""
+    images, labels = handwritten()
+    images = nn.functional.interpolate(images.view(-1, 1, 8, 8), size=SIDE, mode="bilinear")
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    return images[order], labels[order]
 
 
 def work(width: float) -> tuple[int, int]:

@@ -31,9 +31,10 @@ CARD = Card(
     year=2023,
     paper="Xu, Liu, Xu, Wang, Li, et al., 2023, arXiv 2310.19509",
     keeps="for every group of adjacent outputs the same inputs' k x k kernels, equally many",
-    reported=("a MobileNet-v1 that is 30 % sparse is 1.27 times as quick as the framework's own "
-              "dense form on a Snapdragon 855, at 0.224 % less top-1 accuracy, as the abstract says",
-              ),
+    reported=(
+        "a MobileNet-v1 that is 30 % sparse is 1.27 times as quick as the framework's own dense "
+        "form on a Snapdragon 855, at 0.224 % less top-1 accuracy, as the abstract says",
+    ),
     differs=(
         "the paper's method is known to us from its abstract alone: the size of a group, equal "
         "counts a group, the search for an order of channels and the latency model are choices "
