@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -30,6 +29,9 @@ class Packed:
     layout: str
     shape: tuple[int, int]
     parts: dict[str, Tensor]
+    _starts: tuple[Tensor | None] | None = field(default=None, init=False, repr=False)
+    _operands: tuple[Tensor, ...] | None = field(default=None, init=False, repr=False)
+    _valid: bool = field(default=False, init=False, repr=False)
 
     @property
     def values(self) -> Tensor:
@@ -56,7 +58,7 @@ class Packed:
         moved = {name: part.to(device) for name, part in self.parts.items()}
         return Packed(self.layout, self.shape, moved)
 
-    @cached_property
+    @property
     def starts(self) -> Tensor | None:
         """int64 ``[rows + 1]``: where each row's values begin; None where rows are equally long.
 
@@ -65,29 +67,36 @@ class Packed:
         """
         from gossamer.layout import layout_of  # the registry imports this file
 
-        return layout_of(self.layout).starts(self)
+        known = self._starts
+        if known is None:
+            known = (layout_of(self.layout).starts(self),)
+            object.__setattr__(self, "_starts", known)
+        return known[0]
 
-    @cached_property
+    @property
     def operands(self) -> tuple[Tensor, ...]:
         """What kernels take: the parts in the layout's order, then the starts where it has them."""
         from gossamer.layout import layout_of  # as above
 
-        stored = tuple(self.parts[name] for name in layout_of(self.layout).parts)
-        return stored if self.starts is None else (*stored, self.starts)
+        known = self._operands
+        if known is None:
+            stored = tuple(self.parts[name] for name in layout_of(self.layout).parts)
+            known = stored if self.starts is None else (*stored, self.starts)
+            object.__setattr__(self, "_operands", known)
+        return known
 
     def validate(self) -> None:
         """Raise SupportError where the parts contradict the shape or one another.
 
-        Kernels trust parts that passed here; the answer is kept, since parts do not change.
+        Kernels trust parts that passed here. The answer and the operands are kept, since parts do
+        not change; `torch.compile` then finds them, which cannot look into tensors itself.
         """
-        _ = self._valid
-
-    @cached_property
-    def _valid(self) -> bool:
         from gossamer.layout import check_packed  # as above
 
-        check_packed(self)
-        return True
+        if not self._valid:
+            check_packed(self)
+            _ = self.operands
+            object.__setattr__(self, "_valid", True)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 from gossamer.core import Support
 from gossamer.layout import Packed, layout_of, support_of, unpack
 from gossamer.ops.conv.window import Bounds, Window
-from gossamer.ops.linear.reference import result_dtype
+from gossamer.ops.linear.reference import result_dtype, without_autocast
 
 
 def dense_weight(packed: Packed, window: Window) -> Tensor:
@@ -21,10 +21,12 @@ def conv2d(
 ) -> Tensor:
     """``clamp(W * x + b)`` for x ``[batch, in, height, width]``, in the wider dtype."""
     dtype = result_dtype(x, packed.values)
-    y = torch.conv2d(
-        x.to(dtype).contiguous(), dense_weight(packed, window).to(dtype),
-        None if bias is None else bias.to(dtype), window.stride, window.padding, window.dilation,
-    )
+    with without_autocast(x.device):
+        y = torch.conv2d(
+            x.to(dtype).contiguous(), dense_weight(packed, window).to(dtype),
+            None if bias is None else bias.to(dtype), window.stride, window.padding,
+            window.dilation,
+        )
     return y.clamp(*bounds)
 
 
@@ -46,8 +48,9 @@ def grad_values(grad: Tensor, x: Tensor, packed: Packed, window: Window) -> Tens
 def _gradients(grad: Tensor, x: Tensor, weight: Tensor, window: Window, which: int) -> Tensor:
     """The gradient with respect to x (0) or the weight (1)."""
     wanted = [which == 0, which == 1, False]
-    found = torch.ops.aten.convolution_backward(
-        grad, x, weight, None, window.stride, window.padding, window.dilation, False, [0, 0], 1,
-        wanted)
+    with without_autocast(grad.device):
+        found = torch.ops.aten.convolution_backward(
+            grad, x, weight, None, window.stride, window.padding, window.dilation, False, [0, 0],
+            1, wanted)
     given: Tensor = found[which]
     return given

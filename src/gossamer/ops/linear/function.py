@@ -16,8 +16,10 @@ from gossamer.ops.operands import check_operands, is_input, torch_watches
 def linear(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
     """``y = x W^T + b`` with W packed, in the wider dtype of x and values.
 
-    An absent weight counts as a zero. Where x is inf or NaN in a column, kernels of csr and
-    condensed skip absent weights, the others multiply by the zero.
+    An absent weight counts as a zero. Where an input is inf or NaN in a column, its outputs that
+    keep a weight there show it; in the others a kernel may skip the absent weight or multiply by
+    the zero, which gives NaN. Outputs of other inputs are as ever. For `torch.compile` with
+    fullgraph, call ``packed.validate()`` before; `PackedLinear` needs nothing.
 
     Args:
         x: ``[..., cols]``, any float dtype; on the device of the parts.

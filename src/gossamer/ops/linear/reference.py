@@ -34,11 +34,13 @@ def linear(x: Tensor, packed: Packed, bias: Tensor | None) -> Tensor:
 
 def grad_x(grad: Tensor, packed: Packed) -> Tensor:
     """``dL/dx = grad W`` for grad ``[..., rows]``."""
-    return grad @ unpack(packed).to(grad.dtype)
+    with without_autocast(grad.device):
+        return grad @ unpack(packed).to(grad.dtype)
 
 
 def grad_values(grad: Tensor, x: Tensor, packed: Packed) -> Tensor:
     """``dL/dvalues``: the entries of ``grad^T x`` at the kept places, shaped as the values."""
-    full = grad.flatten(0, -2).t() @ x.to(grad.dtype).flatten(0, -2)  # [rows, cols]
+    with without_autocast(grad.device):
+        full = grad.flatten(0, -2).t() @ x.to(grad.dtype).flatten(0, -2)  # [rows, cols]
     support = Support.full(*packed.shape) if packed.layout == "dense" else support_of(packed)
     return layout_of(packed.layout).pack(full.to(packed.dtype), support)["values"]
