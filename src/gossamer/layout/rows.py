@@ -88,7 +88,8 @@ def as_rows(data: Any, vocabulary: int | None = None) -> Rows:
         matrix = data.tocsr()
         return _checked(matrix.indptr, matrix.indices, matrix.data, vocabulary or matrix.shape[1])
     if isinstance(data, tuple) and len(data) == 3 and all(hasattr(x, "dtype") for x in data):
-        return _checked(*(np.asarray(part) for part in data), vocabulary)
+        starts, terms, weights = (np.asarray(part) for part in data)
+        return _checked(starts, terms, weights, vocabulary)
     if isinstance(data, Iterable) and not isinstance(data, (str, bytes, Mapping)):
         return _from_lists(list(data), vocabulary)
     raise DataError(
@@ -99,7 +100,7 @@ def as_rows(data: Any, vocabulary: int | None = None) -> Rows:
 
 def _from_tensor(data: torch.Tensor, vocabulary: int | None) -> Rows:
     if data.ndim != 2:
-        raise DataError(f"Rows need a matrix [rows, terms], not a tensor of {data.ndim} dimensions.")
+        raise DataError(f"Rows need a matrix [rows, terms], not {data.ndim} dimensions.")
     matrix = data.detach().cpu()
     if matrix.layout == torch.sparse_coo:
         matrix = matrix.coalesce()
@@ -169,7 +170,8 @@ def _checked(
 def _check_frame(starts: NDArray[Any], terms: NDArray[Any], weights: NDArray[Any]) -> None:
     if len(terms) != len(weights):
         raise DataError(f"There are {len(terms)} terms but {len(weights)} weights.")
-    if len(starts) == 0 or starts[0] != 0 or starts[-1] != len(terms) or (np.diff(starts) < 0).any():
+    framed = len(starts) > 0 and starts[0] == 0 and starts[-1] == len(terms)
+    if not framed or (np.diff(starts) < 0).any():
         raise DataError(f"Row starts must rise from 0 to the number of terms, {len(terms)}.")
     if not np.issubdtype(terms.dtype, np.integer) and len(terms):
         raise DataError(f"Terms must be integers, not {terms.dtype}.")

@@ -131,7 +131,8 @@ def _kept_weights(rows: Rows, weights: str) -> NDArray[Any]:
             "weights as float32 or scale them."
         )
     # Too small for float16 is still more than nothing: it stays a match.
-    return np.maximum(rows.weights, np.float32(2**-24)).astype(np.float16)
+    kept: NDArray[Any] = np.maximum(rows.weights, np.float32(2**-24)).astype(np.float16)
+    return kept
 
 
 def _check(segment: Segment) -> None:
