@@ -121,6 +121,6 @@ def _check_bits(segment: Segment, bits: Bits | None) -> None:
     words = (segment.documents + 63) // 64
     if bits.dtype != np.uint64 or bits.shape != (words,) or not bits.flags.c_contiguous:
         raise ConfigError(
-            f"A segment of {segment.documents} documents takes a contiguous array of {words} uint64 "
-            f"words, not {bits.dtype} {list(bits.shape)}."
+            f"A segment of {segment.documents} documents takes a contiguous array of {words} "
+            f"uint64 words, not {bits.dtype} {list(bits.shape)}."
         )
