@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-_PROBLEMS = 1 << 21  # entries of the table that is solved at a time
+_PROBLEMS = 1 << 20  # entries of the table that is solved at a time
+_SOFTNESS, _PRICINGS, _LEAST_WISH = 0.1, 8, 1e-20
 
 
 class Grid(NamedTuple):
@@ -85,72 +86,98 @@ def out_of_runs(tiled: Tensor, cut: Grid, shape: tuple[int, int]) -> Tensor:
 def assign(score: Tensor, n: int, m: int, g: int) -> Tensor:
     """Boolean ``[rows, cols]``: which entries are kept, so that their summed score is great.
 
-    Rows take patterns in the order of what they would keep, and pairs of rows swap patterns until
-    no swap keeps more. The result is within a few percent of the best assignment.
+    Patterns are priced until they are asked for about equally, each takes the rows that lose most
+    without it, and pairs of patterns trade rows until no trade keeps more. What is kept lies
+    within a percent of the best assignment.
 
     Args:
         score: ``[rows, cols]``, without NaN.
     """
     cut = grid((score.shape[0], score.shape[1]), n, m, g)
     patterns = table(n, m).to(score.device)
-    runs = in_runs(score.double(), cut)
+    exact = score if score.dtype == torch.float64 else score.float()
+    runs = in_runs(exact, cut)
     kept = torch.empty(runs.shape, dtype=torch.bool, device=score.device)
     step = max(1, _PROBLEMS // (cut.height * cut.patterns))
     for first in range(0, len(runs), step):
-        worth = runs[first : first + step] @ patterns.double().t()  # [problems, height, P]
-        taken = _swapped(worth, _greedy(worth, g))
-        kept[first : first + step] = patterns[taken]
+        some = runs[first : first + step]
+        scale = some.abs().amax((1, 2), keepdim=True).clamp_min(torch.finfo(some.dtype).tiny)
+        worth = (some / scale) @ patterns.to(some.dtype).t()  # [problems, height, P]
+        slots = _traded(worth, _dealt(worth - _prices(worth, g), g)).flatten(1)
+        held = patterns.repeat_interleave(g, 0)[None].expand(len(some), -1, -1)
+        kept[first : first + step].scatter_(1, slots[..., None].expand(held.shape), held)
     return out_of_runs(kept, cut, (score.shape[0], score.shape[1]))
 
 
-def _greedy(worth: Tensor, g: int) -> Tensor:
-    """int64 ``[problems, height]``: the pattern of every row, best pairs first."""
-    count, height, patterns = worth.shape
-    order = worth.flatten(1).argsort(dim=1, descending=True, stable=True)
-    room = torch.full((count, patterns), g, device=worth.device)
-    taken = torch.full((count, height), -1, device=worth.device)
-    every = torch.arange(count, device=worth.device)
-    for place in range(height * patterns):
-        row, pattern = order[:, place] // patterns, order[:, place] % patterns
-        free = (taken[every, row] < 0) & (room[every, pattern] > 0)
-        taken[every[free], row[free]] = pattern[free]
-        room[every[free], pattern[free]] -= 1
-    return taken
+def _prices(worth: Tensor, g: int) -> Tensor:
+    """``[problems, 1, P]``: what a pattern must cost for g rows to ask for it, nearly.
+
+    Rows are shared out softly (Sinkhorn's scaling, the exponentials of both sides' prices); a few
+    rounds do.
+    """
+    spread = worth.std((1, 2), correction=0, keepdim=True)
+    soft = (_SOFTNESS * spread).clamp_min(torch.finfo(worth.dtype).eps)
+    wish = ((worth - worth.amax(2, keepdim=True)) / soft).exp_().clamp_min_(_LEAST_WISH)
+    scaling = worth.new_ones(len(worth), worth.shape[2], 1)
+    for _ in range(_PRICINGS):
+        asked = wish.transpose(1, 2) @ (wish @ scaling).reciprocal()  # [problems, P, 1], unscaled
+        scaling = g / asked
+    return -soft * scaling.log().transpose(1, 2)
 
 
-def _swapped(worth: Tensor, taken: Tensor) -> Tensor:
-    """The patterns after swaps of two rows, the best one of each problem at a time."""
-    count, height, patterns = worth.shape
-    tiny = 1e-9 * worth.abs().amax((1, 2)).clamp_min(1e-300)
-    active = torch.arange(count, device=worth.device)
-    # Every swap keeps more, so this ends; the bound is for scores that differ by rounding alone.
-    for _ in range(height * height):
-        here, now = worth[active], taken[active]
-        own = here.gather(2, now[..., None])
-        change = here - own  # [problems, height, to]
-        best = torch.full((len(active), patterns, patterns), -torch.inf, dtype=here.dtype,
-                          device=worth.device)
-        place = now[..., None].expand(-1, -1, patterns)
-        best.scatter_reduce_(1, place, change, "amax", include_self=True)  # [.., from, to]
-        gain, pair = (best + best.transpose(1, 2)).flatten(1).max(1)
-        better = gain > tiny[active]
-        active, now, change, pair = active[better], now[better], change[better], pair[better]
-        if len(active) == 0:
-            break
-        _exchange(now, change, pair // patterns, pair % patterns)
-        taken[active] = now
-    return taken
+def _dealt(worth: Tensor, g: int) -> Tensor:
+    """int64 ``[problems, P, g]``: rows by pattern; each takes those that lose most by the rest."""
+    beyond = worth.flip(2).cummax(2).values.flip(2)  # best of this pattern and those after it
+    gone = torch.zeros(worth.shape[:2], dtype=torch.bool, device=worth.device)
+    slots = []
+    for pattern in range(worth.shape[2]):
+        loss = worth[..., pattern]
+        if pattern + 1 < worth.shape[2]:
+            loss = loss - beyond[..., pattern + 1]
+        rows = loss.masked_fill(gone, -torch.inf).topk(g, 1).indices
+        gone.scatter_(1, rows, True)
+        slots.append(rows)
+    return torch.stack(slots, 1)
 
 
-def _exchange(taken: Tensor, change: Tensor, one: Tensor, other: Tensor) -> None:
-    """In every problem, swap the rows of the two patterns that gain most."""
-    every = torch.arange(len(taken), device=taken.device)
-    rows = []
-    for here, there in ((one, other), (other, one)):
-        gains = change[every, :, there].masked_fill(taken != here[:, None], -torch.inf)
-        rows.append(gains.argmax(1))
-    taken[every, rows[0]] = other
-    taken[every, rows[1]] = one
+def _traded(worth: Tensor, slots: Tensor) -> Tensor:
+    """The slots after trades: any two patterns share out their rows as well as they can."""
+    _, patterns, g = slots.shape
+    tiny = 1e-6 * worth.abs().amax((1, 2))
+    done = slots.clone()
+    active = torch.arange(len(slots), device=worth.device)
+    # Every trade keeps more than `tiny` or is the last, so this ends.
+    while len(active):
+        flat = worth[active].flatten(1)
+        gain = worth.new_zeros(len(active))
+        for pairs in _tournament(patterns):
+            places = torch.tensor(pairs, device=worth.device)
+            rows = slots[:, places.flatten()].view(len(active), len(pairs), 2 * g)
+            own, other = ((rows * patterns + place).flatten(1) for place in places.t()[..., None])
+            better = (flat.gather(1, own) - flat.gather(1, other)).view(rows.shape)
+            ordered, order = better.sort(dim=2, descending=True, stable=True)
+            gain += (ordered[..., :g] - better[..., :g]).sum((1, 2))
+            slots[:, places.flatten()] = rows.gather(2, order).view(len(active), -1, g)
+        done[active] = slots
+        more = gain > tiny[active]
+        active, slots = active[more], slots[more]
+    return done
+
+
+@functools.lru_cache(maxsize=64)
+def _tournament(players: int) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """Rounds in which everybody meets everybody once, nobody twice in a round.
+
+    >>> _tournament(4)
+    (((0, 3), (1, 2)), ((0, 2), (3, 1)), ((0, 1), (2, 3)))
+    """
+    circle = [*range(players), *([-1] if players % 2 else [])]
+    rounds = []
+    for _ in range(len(circle) - 1):
+        pairs = zip(circle[: len(circle) // 2], reversed(circle))
+        rounds.append(tuple(pair for pair in pairs if -1 not in pair))
+        circle = [circle[0], circle[-1], *circle[1:-1]]
+    return tuple(pairs for pairs in rounds if pairs)
 
 
 def arrange(mask: Tensor, n: int, m: int, g: int) -> Tensor | None:

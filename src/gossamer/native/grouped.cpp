@@ -179,7 +179,8 @@ const void* pointer(uintptr_t address) { return reinterpret_cast<const void*>(ad
 }  // namespace
 
 void bind_grouped(nb::module_& m) {
-  // addresses: values, order, places, x, bias (0 where there is none), y; halves: values, x, bias, y;
+  // addresses: values, order, places, x, bias (0 where there is none), y
+  // halves: values, x, bias, y
   // shape: rows, cols, runs, patterns, group, N, M
   m.def("grouped_linear", [](std::array<uintptr_t, 6> addresses, std::array<bool, 4> halves,
                              std::array<int64_t, 7> shape, int64_t batch, int64_t threads) {
@@ -187,7 +188,8 @@ void bind_grouped(nb::module_& m) {
     const auto [values, order, places, x, bias, y] = addresses;
     const auto [rows, cols, runs, patterns, group, n, m_] = shape;
     Run run{{{pointer(values), halves[0]}, static_cast<const int16_t*>(pointer(order)),
-             static_cast<const int32_t*>(pointer(places)), rows, cols, runs, patterns, group, n, m_},
+             static_cast<const int32_t*>(pointer(places)), rows, cols, runs, patterns, group, n,
+             m_},
             {pointer(x), halves[1]}, {pointer(bias), halves[2]}, batch, {pointer(y), halves[3]}};
     multiply(run, threads);
   });

@@ -1,8 +1,8 @@
 // Products with grouped N:M: in a chunk of P g rows, every choice of N of M columns serves g rows.
 //
-// A panel holds one column after the other, `width` inputs side by side: [runs * M, width]. The inputs
-// of a pattern stay in registers while its rows pass; the rows' sums come from the first-level cache
-// and go back there. No index is followed but the order of the rows.
+// A panel holds one column after the other, `width` inputs side by side: [runs * M, width]. The
+// inputs of a pattern stay in registers while its rows pass; the rows' sums come from the
+// first-level cache and go back there. No index is followed but the order of the rows.
 #pragma once
 
 #include <cstdint>
