@@ -28,9 +28,10 @@ from gossamer.prune.parts.regroup import regroup, retained
 
 LAYERS = ((784, 128, 128), (196, 256, 256), (196, 512, 512))
 OTHERS = ((784, 256, 256), (3136, 128, 128))
-WIDTH, GROUP, SHARE = 0.5, 8, 0.3
-STEPS: dict[Scale, int] = {"quick": 150, "full": 600}
+WIDTH, GROUP, SHARE, RATE = 0.5, 8, 0.3, 3e-3
+STEPS: dict[Scale, int] = {"quick": 300, "full": 1000}
 RUNS: dict[Scale, int] = {"quick": 2, "full": 5}
+_IMAGES: dict[Scale, int] = {"quick": 500, "full": 2000}
 _BLOCKS: dict[Scale, tuple[int, ...]] = {"quick": (0, 15, 29), "full": tuple(range(0, 30, 3))}
 
 
@@ -53,7 +54,8 @@ def run(seed: int, device: str, scale: Scale = "quick", data: Path | None = None
               "three numbers predict the times.",
         figures=figures, holds=verdicts.holds, because=verdicts.because,
         baseline="the same kernel with every weight, unstructured pruning, whole filters of as "
-                 "many operations, and the order of channels as trained",
+                 "many operations, the order of channels as trained, and the dense net trained as "
+                 "long",
         seconds=time.perf_counter() - started,
     )
 
@@ -107,8 +109,8 @@ def on_digits(seed: int, scale: Scale, verdicts: Verdicts) -> dict[str, Any]:
         number = 97 * seed + one
         data = digits(number)
         some = (data[0][:TRAINED], data[1][:TRAINED])
-        net = trained(WIDTH, number, data, FastSparseConvNets(steps=2 * STEPS[scale], seed=one),
-                      False)
+        training = FastSparseConvNets(steps=STEPS[scale], rate=RATE, seed=one)
+        net = trained(WIDTH, number, data, training, False)
         orders = retained_by_order(net, some[0][:2], number)
         gains.append(orders)
         changes.append(orders["change"])
@@ -123,8 +125,8 @@ def on_digits(seed: int, scale: Scale, verdicts: Verdicts) -> dict[str, Any]:
     verdicts.at_most("digits: rearranged over single kernels", kept["rearranged"],
                      kept["single kernels"])
     verdicts.at_most("digits: greatest change of an output by permuting", max(changes), 1e-5)
-    verdicts.at_least("digits: accuracy at 30 % after training less dense, points",
-                      means["30 % of groups"] - means["dense"], -1.0)
+    verdicts.at_least("digits: accuracy at 30 % less dense, trained as much further, points",
+                      means["30 % of groups"] - means["dense, trained as much further"], -1.0)
     verdicts.at_least("digits: accuracy before training, groups less whole filters, points",
                       means["30 % of groups, not trained"] - means["whole filters, not trained"],
                       0)
@@ -158,7 +160,9 @@ def accuracies(
     """Of the dense net, and pruned in several ways, on the held-out digits."""
     some = (data[0][:TRAINED], data[1][:TRAINED])
     ways = {
-        "30 % of groups": SparseByteNN(sparsity=SHARE, steps=steps, seed=seed),
+        "dense, trained as much further": SparseByteNN(
+            sparsity=0.0, rearrange=False, steps=steps, rate=RATE, seed=seed),
+        "30 % of groups": SparseByteNN(sparsity=SHARE, steps=steps, rate=RATE, seed=seed),
         "30 % of groups, not trained": SparseByteNN(sparsity=SHARE, steps=0, seed=seed),
         "30 % of groups, not trained, order as trained": SparseByteNN(
             sparsity=SHARE, steps=0, rearrange=False),
@@ -195,23 +199,22 @@ def on_language(seed: int, scale: Scale, verdicts: Verdicts) -> dict[str, Any]:
 
 
 def on_cifar(seed: int, scale: Scale, folder: Path, verdicts: Verdicts) -> dict[str, Any]:
-    """A trained ResNet-20: what orders retain, and its accuracy; trained further at full scale."""
-    net, held_out = cifar.trained(folder), cifar.images(folder, "test")
+    """A trained ResNet-20: what orders retain; its accuracies, which are no part of the claim."""
+    net, (images, labels) = cifar.trained(folder), cifar.images(folder, "test")
+    held_out = (images[: _IMAGES[scale]], labels[: _IMAGES[scale]])
     sample = cifar.images(folder, "train")
     orders = retained_by_order(net, sample[0][:2], seed)
     verdicts.at_least("cifar10: share retained at 50 %, rearranged less as trained",
                       orders["rearranged"] - orders["as trained"], 0.0)
-    verdicts.at_most("cifar10: change of outputs by permuting", orders["change"], 1e-4)
+    verdicts.at_most("cifar10: greatest change of an output by permuting", orders["change"], 1e-4)
     once = copy.deepcopy(net)
     SparseByteNN(sparsity=SHARE, steps=0, seed=seed).run(once, sample)
     cut = without_filters(copy.deepcopy(net), sample[0][:2], kernels(net), SHARE)
     found = {"dense": accuracy(net, held_out), "30 % of groups, not trained": accuracy(
         once, held_out), "whole filters, not trained": accuracy(cut, held_out)}
-    verdicts.at_least("cifar10: accuracy before training, groups less whole filters, points",
-                      found["30 % of groups, not trained"] - found["whole filters, not trained"], 0)
     if scale == "full":
         SparseByteNN(sparsity=SHARE, steps=STEPS[scale], seed=seed).run(net, sample)
-        found["30 % of groups"] = accuracy(net, held_out)  # not part of the claim
+        found["30 % of groups"] = accuracy(net, held_out)
     return {"accuracy, %": found, "share retained at 50 %": orders}
 
 
