@@ -34,7 +34,7 @@ def select(
 
     Raises:
         PatternError: the pattern does not tile the matrix, or the budget cannot be met.
-        DataError: a score is NaN, or a budget by mass sees a negative or infinite score.
+        DataError: a score is NaN or complex, or a budget by mass sees a negative or infinite score.
         SupportError: the score is no matrix, ``within`` has another shape, or a budget is missing.
 
     >>> score = torch.tensor([[4.0, 1.0, 3.0, 2.0]])
@@ -43,6 +43,8 @@ def select(
     """
     if score.dim() != 2:
         raise SupportError(f"select needs a matrix of scores, not shape {tuple(score.shape)}.")
+    if score.is_complex():
+        raise DataError(f"Scores of {score.dtype} have no order; take their absolute values.")
     if within is not None and within.shape != tuple(score.shape):
         raise SupportError(f"within has shape {within.shape}, scores {tuple(score.shape)}.")
     pattern.fits(*score.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -95,9 +96,15 @@ def sites(model: nn.Module, match: str | None = None) -> list[Site]:
     if not found and (packed := packed_layers(model)):
         raise already_packed(model, packed)
     if not kept:
-        detail = f" that matches {match!r}" if found else ""
+        if found and match is not None:
+            names = [site.name for site in found]
+            near = difflib.get_close_matches(match, names, n=3, cutoff=0.5) or names[:3]
+            raise UnsupportedError(
+                f"{type(model).__name__} has no prunable site that matches {match!r}: of its "
+                f"{len(names)}, try {', '.join(near)}."
+            )
         raise UnsupportedError(
-            f"{type(model).__name__} has no prunable site{detail}: gossamer prunes nn.Linear, "
+            f"{type(model).__name__} has no prunable site: gossamer prunes nn.Linear, "
             "transformers Conv1D, stacked expert weights and, in models without repeated blocks, "
             "nn.Conv2d with groups=1."
         )

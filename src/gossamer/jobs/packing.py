@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.core import ConfigError, PatternError, Site, Support, UnsupportedError, sites
+from gossamer.core.errors import unknown
 from gossamer.edit import Handle, Swap, apply
 from gossamer.layout import CHOICES, Packed, chosen_from, packed_bytes
 from gossamer.layout import pack as pack_weight
@@ -64,7 +65,7 @@ def pack(
         The handle: ``remove()`` puts the dense layers back, ``bake()`` lets them go.
 
     Raises:
-        ConfigError: an unknown layout, or a batch below 1 or with a named layout.
+        ConfigError: an unknown layout or name of a site, or a batch below 1 or with a named layout.
         PatternError: the named layout cannot hold a layer's weights.
         UnsupportedError: nothing prunable is found, or stacked experts, which cannot be swapped.
 
@@ -79,12 +80,20 @@ def pack(
             f"{layout!r}."
         )
     found = sites(model, match)
+    _check_names(model, supports)
     kept = {site.name: _support(site, supports) for site in found}
     names = dict.fromkeys(kept, layout)
     if batch is not None:
         names = _quickest(found, kept, (layout, batch), dtype, progress)
     edits = [Swap(site, _layer(site, kept[site.name], names[site.name], dtype)) for site in found]
     return apply(model, edits)
+
+
+def _check_names(model: nn.Module, supports: Mapping[str, Support] | None) -> None:
+    names = {site.name for site in sites(model)} if supports else set()
+    for name in supports or ():
+        if name not in names:
+            raise ConfigError(unknown("site", name, names))
 
 
 def _support(site: Site, supports: Mapping[str, Support] | None) -> Support:
