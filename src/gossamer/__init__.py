@@ -18,7 +18,7 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 _ROOMS = {
     "data", "edit", "evidence", "jobs", "layout", "measure", "models", "observe", "ops",
-    "planted", "prune", "store", "testing",
+    "planted", "prune", "retrieval", "store", "testing",
 }
 _NAMES = {
     "sites": "gossamer.core", "blocks": "gossamer.core", "select": "gossamer.core",

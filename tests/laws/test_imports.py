@@ -13,9 +13,10 @@ import gossamer
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 HEAVY = {"transformers", "tokenizers", "triton", "matplotlib", "jinja2", "tyro", "rich", "gguf",
-         "huggingface_hub", "scipy", "sklearn", "onnxruntime", "openvino", "ray"}
+         "huggingface_hub", "scipy", "sklearn", "onnxruntime", "openvino", "ray",
+         "fastapi", "Stemmer"}
 ROOMS = ["data", "edit", "evidence", "jobs", "layout", "measure", "models", "observe", "ops",
-         "planted", "prune", "store", "testing"]
+         "planted", "prune", "retrieval", "store", "testing"]
 
 
 def loaded_by(statement: str) -> set[str]:
