@@ -24,10 +24,9 @@ struct Build {
   const float* weights;
   bool wide;
   uint32_t* postings;
-  int64_t* lists;
-  float* scales;
-  uint32_t* levels;
+  ListHead* heads;
   int64_t parts;
+  std::vector<int64_t> lists;
 
   int64_t term(int64_t i) const {
     return wide ? static_cast<const uint32_t*>(terms)[i] : static_cast<const uint16_t*>(terms)[i];
@@ -39,9 +38,9 @@ uint32_t code_of(float weight, float scale) {
   return static_cast<uint32_t>(std::min(std::max(steps, 1.0f), 255.0f));
 }
 
-void count_terms(const Build& b) {
+void count_terms(Build& b) {
   std::vector<float> most(b.vocabulary, 0.0f);
-  std::fill(b.lists, b.lists + b.vocabulary + 1, 0);
+  b.lists.assign(b.vocabulary + 1, 0);
   const int64_t entries = b.rows[b.documents];
   for (int64_t i = 0; i < entries; ++i) {
     const int64_t t = b.term(i);
@@ -50,42 +49,90 @@ void count_terms(const Build& b) {
     most[t] = std::max(most[t], b.weights[i]);
   }
   for (int64_t t = 0; t < b.vocabulary; ++t) {
+    ListHead& head = b.heads[t];
+    head.first = b.lists[t];
+    head.length = static_cast<uint32_t>(b.lists[t + 1]);
     b.lists[t + 1] += b.lists[t];
     // A hair over a 255th, so that the code of the largest weight is an upper bound as well.
-    b.scales[t] = std::max(most[t] * (1.000001f / 255.0f), 1e-35f);
+    head.scale = std::max(most[t] * (1.000001f / 255.0f), 1e-35f);
   }
 }
 
 void scatter(const Build& b) {
-  std::vector<int64_t> next(b.lists, b.lists + b.vocabulary);
+  std::vector<int64_t> next(b.lists.begin(), b.lists.end() - 1);
   for (int64_t d = 0; d < b.documents; ++d) {
     for (int64_t i = b.rows[d]; i < b.rows[d + 1]; ++i) {
       const int64_t t = b.term(i);
       b.postings[next[t]++] =
-          static_cast<uint32_t>(d) << kCodeBits | code_of(b.weights[i], b.scales[t]);
+          static_cast<uint32_t>(d) << kCodeBits | code_of(b.weights[i], b.heads[t].scale);
     }
   }
 }
 
-// Stable, so that inside a level documents rise and sums are touched in the order of memory.
-void order_list(const Build& b, int64_t t, std::vector<uint32_t>& spare) {
-  uint32_t* list = b.postings + b.lists[t];
-  const int64_t length = b.lists[t + 1] - b.lists[t];
-  uint32_t next[kLevels + 1] = {};
-  for (int64_t i = 0; i < length; ++i) ++next[kLevelOf.level[list[i] & kCodeMask] + 1];
-  for (int level = 0; level < kLevels; ++level) {
-    next[level + 1] += next[level];
-    b.levels[t * kLevels + level] = next[level + 1];
+struct Corner {
+  float reach, rest;
+  // What the corner after `before` costs for each code.
+  float price(const Corner& before) const { return (reach - before.reach) / (before.rest - rest); }
+};
+
+// The hull of a list by the counts of its codes, thinned out to the corners that there is room for.
+std::vector<Corner> hull(const uint32_t (&count)[256]) {
+  std::vector<Corner> corners{{0.0f, 255.0f}};
+  float reach = 0.0f;
+  for (int code = 255; code > 0; --code) {
+    reach += static_cast<float>(count[code]);
+    const Corner next{reach, static_cast<float>(code - 1)};
+    while (corners.size() > 1) {
+      const Corner& last = corners.back();
+      if (last.price(corners[corners.size() - 2]) < next.price(last)) break;
+      corners.pop_back();
+    }
+    corners.push_back(next);
   }
-  spare.assign(list, list + length);
-  for (uint32_t posting : spare) list[next[kLevelOf.level[posting & kCodeMask]]++] = posting;
+  while (corners.size() > kCorners + 1) {
+    size_t least = 1;
+    float change = 1e38f;
+    for (size_t i = 1; i + 1 < corners.size(); ++i) {
+      const float before = corners[i].price(corners[i - 1]);
+      const float ratio = corners[i + 1].price(corners[i]) / std::max(before, 1e-6f);
+      if (ratio < change) {
+        change = ratio;
+        least = i;
+      }
+    }
+    corners.erase(corners.begin() + least);
+  }
+  corners.erase(corners.begin());
+  return corners;
+}
+
+// Stable, so that between corners documents rise and sums are touched in the order of memory.
+void order_list(const Build& b, int64_t t, std::vector<uint32_t>& spare) {
+  ListHead& head = b.heads[t];
+  uint32_t* list = b.postings + head.first;
+  uint32_t count[256] = {};
+  for (uint32_t i = 0; i < head.length; ++i) ++count[list[i] & kCodeMask];
+  const std::vector<Corner> corners = hull(count);
+  uint8_t corner_of[256];
+  uint32_t next[kCorners];
+  int code = 255;
+  for (int i = 0; i < kCorners; ++i) {
+    const Corner& corner = corners[std::min<size_t>(i, corners.size() - 1)];
+    head.reach[i] = static_cast<uint32_t>(corner.reach);
+    head.rest[i] = static_cast<uint8_t>(corner.rest);
+    next[i] = i == 0 ? 0 : head.reach[i - 1];
+    for (; code > head.rest[i]; --code) corner_of[code] = static_cast<uint8_t>(i);
+  }
+  spare.assign(list, list + head.length);
+  for (uint32_t posting : spare) list[next[corner_of[posting & kCodeMask]]++] = posting;
 }
 
 void order_part(void* context, int64_t part) {
   const Build& b = *static_cast<const Build*>(context);
-  const int64_t all = b.lists[b.vocabulary];
+  const int64_t all = b.lists.back();
   auto boundary = [&](int64_t p) {
-    return std::lower_bound(b.lists, b.lists + b.vocabulary, all * p / b.parts) - b.lists;
+    const auto last = b.lists.end() - 1;
+    return std::lower_bound(b.lists.begin(), last, all * p / b.parts) - b.lists.begin();
   };
   const int64_t last = part + 1 == b.parts ? b.vocabulary : boundary(part + 1);
   std::vector<uint32_t> spare;
@@ -98,12 +145,12 @@ T* at(uintptr_t address) {
 }
 
 void build_postings(int64_t documents, int64_t vocabulary, uintptr_t rows, uintptr_t terms,
-                    bool wide, uintptr_t weights, uintptr_t postings, uintptr_t lists,
-                    uintptr_t scales, uintptr_t levels, int64_t threads) {
+                    bool wide, uintptr_t weights, uintptr_t postings, uintptr_t heads,
+                    int64_t threads) {
   if (documents > kMostDocuments) throw std::invalid_argument("too many documents in a segment");
-  Build b{documents,          vocabulary,          at<const int64_t>(rows), at<const void>(terms),
-          at<const float>(weights), wide,          at<uint32_t>(postings),  at<int64_t>(lists),
-          at<float>(scales),  at<uint32_t>(levels), std::max<int64_t>(1, threads)};
+  Build b{documents, vocabulary, at<const int64_t>(rows), at<const void>(terms),
+          at<const float>(weights), wide, at<uint32_t>(postings), at<ListHead>(heads),
+          std::max<int64_t>(1, threads), {}};
   const nb::gil_scoped_release release;
   count_terms(b);
   scatter(b);

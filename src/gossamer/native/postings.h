@@ -11,30 +11,25 @@ constexpr int kCodeBits = 8;
 constexpr uint32_t kCodeMask = 255;
 constexpr int64_t kMostDocuments = int64_t{1} << (32 - kCodeBits);
 
-// How far a list goes down to each of these codes is stored, so that a cut costs no search.
-constexpr int kLevels = 32;
-constexpr uint8_t kLevelCodes[kLevels] = {235, 205, 179, 156, 136, 119, 104, 91, 79, 69, 60,
-                                          52,  46,  40,  35,  31,  27,  24,  21, 18, 16, 14,
-                                          12,  10,  9,   8,   7,   6,   5,   4,  2,  1};
+// A list is cut at one of its corners: codes above `rest` lie before it. They are the points of the
+// lower convex hull of (postings, rest), so that from corner to corner a code taken off costs ever
+// more postings. Unused corners repeat the last: all postings, nothing left.
+constexpr int kCorners = 16;
 
-struct LevelOfCode {
-  uint8_t level[256];
-  constexpr LevelOfCode() : level() {
-    for (int code = 0, at = kLevels - 1; code < 256; ++code) {
-      while (at > 0 && kLevelCodes[at - 1] <= code) --at;
-      level[code] = static_cast<uint8_t>(at);
-    }
-  }
+struct ListHead {
+  uint32_t reach[kCorners];  // postings before the corner
+  uint8_t rest[kCorners];    // largest code after it
+  float scale;
+  uint32_t length;
+  int64_t first;  // its first posting
 };
-inline constexpr LevelOfCode kLevelOf;
+static_assert(sizeof(ListHead) == 96, "as it is stored");
 
 struct Segment {
   int64_t documents;
   int64_t vocabulary;
-  const uint32_t* postings;  // of each term by falling level, then by rising document
-  const int64_t* lists;      // [vocabulary + 1] first posting of each term
-  const float* scales;       // [vocabulary]
-  const uint32_t* levels;    // [vocabulary, kLevels] postings with at least that code
+  const uint32_t* postings;  // of each term from corner to corner, there by rising document
+  const ListHead* heads;     // [vocabulary]
   const int64_t* rows;       // [documents + 1] first entry of each document
   const void* terms;         // uint16, or uint32 where `wide`
   const void* weights;       // float16, or float32 where not `half`

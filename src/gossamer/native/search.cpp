@@ -1,7 +1,8 @@
-// Top-k search: the weightiest postings are added up in 16 bits, the best sums scored exactly.
+// Top-k search: the postings that buy most score are added up in narrow integers, and the documents
+// of the best sums are scored exactly.
 //
-// Postings lie by falling impact, so "all contributions of at least c" is the head of every list.
-// Anytime ranking by impact: Anh, de Kretser, Moffat, SIGIR 2001; Lin, Trotman, ICTIR 2015.
+// Postings lie by falling impact, so the weightiest are the head of every list. Adding up by impact:
+// Anh, de Kretser, Moffat, SIGIR 2001; Lin, Trotman, ICTIR 2015.
 #include "search.h"
 
 #include <algorithm>
@@ -12,20 +13,21 @@ namespace gossamer {
 
 namespace {
 
-constexpr uint32_t kMostUnits = 65535;
-constexpr uint32_t kMostNarrow = 255;
+constexpr uint32_t kMostWide = 65535, kMostNarrow = 255;
 constexpr float kSlack = 1.0f + 2e-5f;  // rounding of float32 sums, relative
 constexpr int64_t kAhead = 4;           // rows fetched before they are scored
+constexpr int64_t kStep = 128;          // sums that `collect` looks at together
 
-// How one query meets one segment.
+// One query and one segment.
 struct Meeting {
   const Segment& segment;
   const uint64_t* allowed;
   const Knobs& knobs;
   const SearchKernels& kernels;
   Worker& worker;
+  Lists lists;
+  Cost& cost;
   float unit = 0.0f;
-  Cost cost{0, 0};
 
   bool may_be_found(uint32_t d) const {
     return (segment.alive == nullptr || (segment.alive[d >> 6] >> (d & 63) & 1) != 0) &&
@@ -34,156 +36,35 @@ struct Meeting {
   bool all_may_be_found() const { return segment.alive == nullptr && allowed == nullptr; }
 };
 
-// A code that the `rank` best postings of a list have at least.
-uint32_t code_at(const TermList& list, int64_t rank) {
-  int level = 0;
-  while (level < kLevels - 1 && list.levels[level] < rank) ++level;
-  return kLevelCodes[level];
-}
-
-void price_levels(TermList& list);
-
-// Sums of 16 bits cannot overflow: a unit is the sum of the largest contributions over 65535. Sums
-// of 8 bits stop at 255, which is the sum of what the `rank`-th posting of every list contributes,
-// so that next to no document gets there.
-void open_lists(Meeting& m, const Query& query, int64_t rank) {
-  const Segment& s = m.segment;
-  std::vector<TermList>& lists = m.worker.lists;
-  lists.clear();
-  for (int64_t i = 0; i < query.terms; ++i) {
-    const int64_t t = query.ids[i];
-    if (t >= s.vocabulary || query.weights[i] <= 0.0f) continue;
-    const int64_t first = s.lists[t], length = s.lists[t + 1] - first;
-    if (length == 0) continue;
-    const uint32_t* levels = s.levels + t * kLevels;
-    __builtin_prefetch(levels);
-    __builtin_prefetch(levels + 16);
-    __builtin_prefetch(s.postings + first);
-    lists.push_back({s.postings + first, levels, -1, 0, length, query.weights[i] * s.scales[t], 0, {}});
-  }
-  double most = 0.0;
-  for (const TermList& list : lists) {
-    const uint32_t code = m.knobs.exact ? 255 : code_at(list, rank);
-    most += static_cast<double>(list.weight) * code;
-  }
-  const double units = m.knobs.exact ? kMostUnits - 2.0 * lists.size() : kMostNarrow;
-  m.unit = static_cast<float>(most / units);
-  for (TermList& list : lists) {
-    const double factor = std::ceil(256.0 * list.weight / m.unit);
-    list.factor = static_cast<uint32_t>(std::min(factor, 65536.0 * 256.0 / 255.0));
-    price_levels(list);
-  }
-}
-
-int64_t reach(const TermList& list, int level) { return level < 0 ? 0 : list.levels[level]; }
-
-// The largest code below the level.
-uint32_t rest_code(const TermList& list, int level) {
-  if (level < 0) return kCodeMask;
-  return list.levels[level] == list.length ? 0 : kLevelCodes[level] - 1u;
-}
-
-// The most units that postings below the level may add to one document.
-uint32_t rest(const TermList& list) {
-  return (rest_code(list, list.level) * list.factor + 255) >> 8;
-}
-
-// Postings that going down costs for each code that stays uncounted no more, made convex: a level
-// that is dearer than those after it is reached only together with them.
-void price_levels(TermList& list) {
-  struct Step {
-    float postings, codes;
-    int last;
-  } steps[kLevels];
-  int count = 0;
-  for (int level = 0; level < kLevels; ++level) {
-    Step step{static_cast<float>(reach(list, level) - reach(list, level - 1)),
-              static_cast<float>(rest_code(list, level - 1) - rest_code(list, level)), level};
-    while (count > 0 && steps[count - 1].postings * step.codes >= step.postings * steps[count - 1].codes) {
-      step.postings += steps[count - 1].postings;
-      step.codes += steps[count - 1].codes;
-      --count;
-    }
-    steps[count++] = step;
-  }
-  for (int i = 0, level = 0; i < count; ++i) {
-    const float price = steps[i].codes > 0.0f ? steps[i].postings / (steps[i].codes * list.weight)
-                                              : std::numeric_limits<float>::max();
-    for (; level <= steps[i].last; ++level) list.prices[level] = price;
-  }
-}
-
-// Goes down every list as far as a unit of score costs at most `price` postings.
-void cut_at(Meeting& m, float price) {
-  for (TermList& list : m.worker.lists) {
-    int levels = 0;
-    for (int level = 0; level < kLevels; ++level) levels += list.prices[level] <= price;
-    list.level = levels - 1;
-  }
-}
-
-int64_t reach_of_all(const Meeting& m) {
-  int64_t sum = 0;
-  for (const TermList& list : m.worker.lists) sum += reach(list, list.level);
-  return sum;
-}
-
-uint32_t rest_of_all(const Meeting& m) {
-  uint32_t sum = 0;
-  for (const TermList& list : m.worker.lists) sum += rest(list);
-  return sum;
-}
-
-constexpr float kLeastPrice = 1e-4f, kMostPrice = 3e37f;
-constexpr int kPriceSteps = 12;
-
-// Cuts the lists at the highest price for which `fits` holds, within a few per cent.
-template <class Fits>
-void cut_where(Meeting& m, bool dearer, Fits fits) {
-  float low = kLeastPrice, high = 1e6f;
-  for (int step = 0; step < kPriceSteps; ++step) {
-    const float price = std::sqrt(low * high);
-    cut_at(m, price);
-    (fits() == dearer ? low : high) = price;
-  }
-  cut_at(m, dearer ? low : high);
-}
-
-// The dearest cut that adds up at most so many postings.
-void cut_to_spend(Meeting& m, int64_t budget) {
-  cut_at(m, kMostPrice);
-  if (reach_of_all(m) > budget) cut_where(m, true, [&] { return reach_of_all(m) <= budget; });
-}
-
-// The cheapest cut that leaves at most so many units uncounted; returns what it leaves.
-uint32_t cut_to_leave(Meeting& m, float units) {
-  cut_where(m, false, [&] { return static_cast<float>(rest_of_all(m)) <= units; });
-  if (static_cast<float>(rest_of_all(m)) > units) cut_at(m, kMostPrice);
-  return rest_of_all(m);
-}
-
 inline void add(uint16_t& sum, uint32_t scaled) {
   sum = static_cast<uint16_t>(sum + ((scaled + 255) >> 8));  // rounded up: sums bound scores
 }
 
 inline void add(uint8_t& sum, uint32_t scaled) {
-  const uint32_t total = sum + ((scaled + 128) >> 8);
-  sum = static_cast<uint8_t>(std::min(total, kMostNarrow));
+  sum = static_cast<uint8_t>(std::min(sum + ((scaled + 128) >> 8), kMostNarrow));
 }
 
-// Adds up every list down to its level.
+// The first lines of what is to be added up next; the hardware finds the others.
+inline void fetch_head(const TermList& list) {
+  constexpr int kLines = 4, kLine = 16;
+  const uint32_t* next = list.postings + list.taken;
+  for (int line = 0; line < kLines; ++line) __builtin_prefetch(next + kLine * line);
+}
+
+// Adds up every list down to its corner.
 template <class Sum>
 void add_up(Meeting& m, Sum* sums) {
-  for (TermList& list : m.worker.lists) {
-    const int64_t end = reach(list, list.level);
+  for (TermList& list : m.lists) {
+    if (&list + 1 != m.lists.last) fetch_head(*(&list + 1));
+    const int64_t end = std::max(list.taken, reach(list));
     const uint32_t factor = list.factor;
     const uint32_t* postings = list.postings;
     for (int64_t i = list.taken; i < end; ++i) {
       const uint32_t posting = postings[i];
       add(sums[posting >> kCodeBits], (posting & kCodeMask) * factor);
     }
-    m.cost.postings += std::max<int64_t>(0, end - list.taken);
-    list.taken = std::max(list.taken, end);
+    m.cost.postings += end - list.taken;
+    list.taken = end;
   }
 }
 
@@ -204,52 +85,60 @@ int64_t keep_best(const Meeting& m, int64_t found, int64_t count) {
   return count;
 }
 
-// The best `count` sums, best first; the narrow ones are set to zero.
-int64_t best_sums(Meeting& m, int64_t count) {
-  Worker& w = m.worker;
-  const bool exact = m.knobs.exact;
+// So many documents have at least this sum, by the heads of single lists.
+uint32_t first_floor(const Meeting& m, int64_t count) {
   uint32_t floor = 1;
-  if (m.all_may_be_found()) {
-    for (const TermList& list : w.lists) {
-      if (list.taken < count) continue;
-      floor = std::max(floor, (code_at(list, count) * list.factor + 128) >> 8);
-    }
+  if (!m.all_may_be_found()) return floor;
+  for (const TermList& list : m.lists) {
+    if (list.taken < count) continue;
+    floor = std::max(floor, (code_at(list, count) * list.factor + 128) >> 8);
   }
-  floor = std::min(floor, exact ? kMostUnits : kMostNarrow);
-  const int64_t room = 4 * count + 128;
+  return floor;
+}
+
+int64_t collect(Meeting& m, int64_t at, uint32_t floor, int64_t room, int64_t* found) {
+  Worker& w = m.worker;
+  const int64_t documents = m.segment.documents;
+  return m.knobs.exact ? m.kernels.collect16(w.wide.data(), at, documents, floor, false,
+                                             w.found.data(), room, found)
+                       : m.kernels.collect8(w.narrow.data(), at, documents, floor, true,
+                                            w.found.data(), room, found);
+}
+
+// The best `count` sums of at least `floor`; those of 8 bits are set to zero. Returns how many.
+int64_t best_sums(Meeting& m, int64_t count, uint32_t floor) {
+  Worker& w = m.worker;
+  const uint32_t most = m.knobs.exact ? kMostWide : kMostNarrow;
+  floor = std::min(std::max(floor, first_floor(m, count)), most);
+  const int64_t room = 4 * count + 2 * kStep;
   if (static_cast<int64_t>(w.found.size()) < room) w.found.resize(room);
   int64_t found = 0, at = 0;
   while (true) {
-    at = exact ? m.kernels.collect16(w.wide.data(), at, m.segment.documents, floor, false,
-                                     w.found.data(), room, &found)
-               : m.kernels.collect8(w.narrow.data(), at, m.segment.documents, floor, true,
-                                    w.found.data(), room, &found);
+    at = collect(m, at, floor, room, &found);
     found = keep_best(m, found, count);
-    if (at >= m.segment.documents) break;
+    if (at >= m.segment.documents) return found;
     if (found == count) floor = std::max(floor, w.found[count - 1].partial + 1);
-    if (!exact && floor > kMostNarrow) {
-      std::fill(w.narrow.begin() + at, w.narrow.begin() + m.segment.documents, 0);
-      break;
-    }
+    if (floor > most) break;
   }
-  std::sort(w.found.begin(), w.found.begin() + found, larger);
+  if (!m.knobs.exact) std::fill(w.narrow.begin() + at, w.narrow.begin() + m.segment.documents, 0);
   return found;
 }
 
-// Every document that may reach `units` with `missing` more, best first; false where there are more
-// than `room`.
+// Every document that may reach `units` with `missing` more, best first; false where there may be
+// more than `room`.
 bool sums_from(Meeting& m, float units, uint32_t missing, int64_t room, int64_t* count) {
   Worker& w = m.worker;
   const float least = units / kSlack - static_cast<float>(missing) - 1.0f;
-  const uint32_t floor = least < 1.0f ? 1 : static_cast<uint32_t>(least);
+  const uint32_t floor =
+      least < 1.0f ? 1 : static_cast<uint32_t>(std::min(least, static_cast<float>(kMostWide)));
+  room += 2 * kStep;
   if (static_cast<int64_t>(w.found.size()) < room) w.found.resize(room);
   int64_t found = 0, at = 0;
-  while (at < m.segment.documents) {
-    const int64_t before = found;
-    at = m.kernels.collect16(w.wide.data(), at, m.segment.documents, floor, false,
-                             w.found.data(), room, &found);
+  while (true) {
+    at = collect(m, at, floor, room, &found);
     found = keep_best(m, found, found);
-    if (at < m.segment.documents && found > before / 2 + room / 2) return false;
+    if (at >= m.segment.documents) break;
+    if (found + 2 * kStep > room) return false;
   }
   std::sort(w.found.begin(), w.found.begin() + found, larger);
   *count = found;
@@ -282,28 +171,64 @@ void fetch_row(const Segment& s, int64_t document) {
   }
 }
 
-// Scores candidates, best sum first, until none can pass the threshold any more: a document's
-// score is at most (sum + missing) units.
-void score_all(Meeting& m, int64_t count, uint32_t missing) {
-  Worker& w = m.worker;
-  const Segment& s = m.segment;
+// Scores the documents of `pool` in order until none can pass the threshold: a document's score is
+// at most its estimate and `missing` more.
+void score_pool(Worker& w, const Knobs& knobs, const SearchKernels& kernels, float missing,
+                Cost& cost) {
+  const int64_t count = static_cast<int64_t>(w.pool.size());
+  for (int64_t i = 0; i < std::min(count, 2 * kAhead); ++i) {
+    __builtin_prefetch(w.pool[i].segment->rows + w.pool[i].document);
+  }
+  for (int64_t i = 0; i < std::min(count, kAhead); ++i) {
+    fetch_row(*w.pool[i].segment, w.pool[i].document);
+  }
   for (int64_t i = 0; i < count; ++i) {
-    const Candidate& c = w.found[i];
-    const float bound = static_cast<float>(c.partial + missing) * m.unit * kSlack;
-    if (m.knobs.exact && bound < threshold(w, m.knobs.k)) break;
-    if (i + 2 * kAhead < count) __builtin_prefetch(s.rows + w.found[i + 2 * kAhead].document);
-    if (i + kAhead < count) fetch_row(s, w.found[i + kAhead].document);
-    const float score = m.kernels.score(s, c.document, w.query.data());
-    ++m.cost.scored;
-    offer(w.top, m.knobs.k, {score, s.first + c.document});
+    const Prospect& p = w.pool[i];
+    if ((p.estimate + missing) * kSlack < threshold(w, knobs.k)) break;
+    if (i + 2 * kAhead < count) {
+      const Prospect& later = w.pool[i + 2 * kAhead];
+      __builtin_prefetch(later.segment->rows + later.document);
+    }
+    if (i + kAhead < count) fetch_row(*w.pool[i + kAhead].segment, w.pool[i + kAhead].document);
+    const float score = kernels.score(*p.segment, p.document, w.query.data());
+    ++cost.scored;
+    offer(w.top, knobs.k, {score, p.segment->first + p.document});
   }
 }
 
-void search_some(Meeting& m, int64_t budget) {
-  cut_to_spend(m, budget);
-  add_up(m, m.worker.narrow.data());
-  const int64_t count = best_sums(m, std::max(m.knobs.candidates, m.knobs.k));
-  score_all(m, count, 0);
+void pour(Meeting& m, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    const Candidate& c = m.worker.found[i];
+    m.worker.pool.push_back(
+        {static_cast<float>(c.partial) * m.unit, c.document, &m.segment});
+  }
+}
+
+bool likelier(const Prospect& a, const Prospect& b) {
+  if (a.estimate != b.estimate) return a.estimate > b.estimate;
+  return a.segment != b.segment ? a.segment < b.segment : a.document < b.document;
+}
+
+constexpr float kAnyScore = std::numeric_limits<float>::infinity();
+
+// One budget for all segments, and one pool: what a segment brings must beat what others brought.
+void search_some(std::vector<Meeting>& meetings, Worker& w, const Knobs& knobs,
+                 const SearchKernels& kernels, Cost& cost) {
+  const int64_t count = std::max(knobs.candidates, knobs.k);
+  cut_to_spend({w.lists.data(), w.lists.data() + w.lists.size()}, knobs.budget);
+  for (Meeting& m : meetings) {
+    m.unit = set_unit(m.lists, count, kMostNarrow);
+    add_up(m, w.narrow.data());
+    uint32_t floor = 1;
+    if (static_cast<int64_t>(w.pool.size()) == count) {
+      const float units = w.pool.back().estimate / m.unit;
+      floor = static_cast<uint32_t>(std::min(std::max(units, 1.0f), 255.0f));
+    }
+    pour(m, best_sums(m, count, floor));
+    std::sort(w.pool.begin(), w.pool.end(), likelier);
+    if (static_cast<int64_t>(w.pool.size()) > count) w.pool.resize(count);
+  }
+  score_pool(w, knobs, kernels, kAnyScore, cost);
 }
 
 // Share of the threshold that uncounted postings may be worth: more leaves less to add up and more
@@ -312,27 +237,54 @@ constexpr float kMissing = 0.4f;
 constexpr int64_t kFirstShare = 16;  // one posting for so many documents in the first pass
 constexpr int64_t kMostScored = 3000;
 
-// A first pass finds a threshold; the second adds up enough that everything which may pass it shows.
+// A threshold that k documents reach, where the heap has none yet.
+float first_threshold(Meeting& m) {
+  Worker& w = m.worker;
+  const float known = threshold(w, m.knobs.k);
+  if (known > 0.0f) return known;
+  const std::vector<Hit> before = w.top;
+  cut_to_spend(m.lists, m.segment.documents / kFirstShare + 1000);
+  add_up(m, w.wide.data());
+  pour(m, best_sums(m, std::max<int64_t>(32, 2 * m.knobs.k), 1));
+  score_pool(w, m.knobs, m.kernels, kAnyScore, m.cost);
+  const float found = threshold(w, m.knobs.k);
+  w.pool.clear();
+  w.top = before;
+  return found;
+}
+
+// Adds up enough that everything which may pass the threshold shows.
 void search_every(Meeting& m) {
   Worker& w = m.worker;
-  const std::vector<Hit> before = w.top;
-  cut_to_spend(m, m.segment.documents / kFirstShare + 1000);
-  add_up(m, w.wide.data());
-  score_all(m, best_sums(m, std::max<int64_t>(32, 2 * m.knobs.k)), kMostUnits);
-  const float threshold_now = threshold(w, m.knobs.k);
-  w.top = before;
-
-  const float units = threshold_now > 0.0f ? threshold_now / m.unit : 0.0f;
-  uint32_t missing = cut_to_leave(m, kMissing * units);
+  m.unit = set_unit(m.lists, 0, kMostWide);
+  const float units = std::max(first_threshold(m), 0.0f) / m.unit;
+  uint32_t missing = cut_to_leave(m.lists, kMissing * units);
   add_up(m, w.wide.data());
   int64_t count = 0;
   if (!sums_from(m, units, missing, kMostScored, &count)) {
-    missing = cut_to_leave(m, -1.0f);
+    missing = 0;
+    cut_nothing(m.lists);
     add_up(m, w.wide.data());
-    sums_from(m, units, missing, m.segment.documents + 128, &count);
+    sums_from(m, units, missing, m.segment.documents, &count);
   }
-  score_all(m, count, missing);
+  pour(m, count);
+  score_pool(w, m.knobs, m.kernels, (static_cast<float>(missing) + 1.0f) * m.unit, m.cost);
+  w.pool.clear();
   std::fill(w.wide.begin(), w.wide.begin() + m.segment.documents, 0);
+}
+
+void make_room(Worker& w, const std::vector<Segment>& segments, bool exact) {
+  int64_t documents = 0, vocabulary = 0;
+  for (const Segment& s : segments) {
+    documents = std::max(documents, s.documents);
+    vocabulary = std::max(vocabulary, s.vocabulary);
+  }
+  if (exact && static_cast<int64_t>(w.wide.size()) < documents) w.wide.resize(documents, 0);
+  if (!exact && static_cast<int64_t>(w.narrow.size()) < documents) w.narrow.resize(documents, 0);
+  if (static_cast<int64_t>(w.query.size()) < vocabulary) w.query.resize(vocabulary, 0.0f);
+  w.top.clear();
+  w.pool.clear();
+  w.lists.clear();
 }
 
 }  // namespace
@@ -340,31 +292,26 @@ void search_every(Meeting& m) {
 Cost Worker::search(const std::vector<Segment>& segments, const uint64_t* const* allowed,
                     const Query& asked, const Knobs& knobs, const SearchKernels& kernels) {
   Cost cost{0, 0};
-  int64_t documents = 0, vocabulary = 0;
+  make_room(*this, segments, knobs.exact);
+  const int64_t size = static_cast<int64_t>(query.size());
+  for (int64_t i = 0; i < asked.terms; ++i) {
+    if (asked.ids[i] < size) query[asked.ids[i]] = asked.weights[i];
+  }
+  std::vector<size_t> ends;
   for (const Segment& s : segments) {
-    documents += s.documents;
-    vocabulary = std::max(vocabulary, s.vocabulary);
-    const size_t size = s.documents;
-    if (knobs.exact && wide.size() < size) wide.resize(size, 0);
-    if (!knobs.exact && narrow.size() < size) narrow.resize(size, 0);
+    open_lists(s, asked, lists);
+    ends.push_back(lists.size());
   }
-  if (static_cast<int64_t>(query.size()) < vocabulary) query.resize(vocabulary, 0.0f);
-  top.clear();
+  std::vector<Meeting> meetings;
+  for (size_t i = 0, from = 0; i < segments.size(); from = ends[i++]) {
+    if (ends[i] == from) continue;
+    meetings.push_back({segments[i], allowed == nullptr ? nullptr : allowed[i], knobs, kernels,
+                        *this, {lists.data() + from, lists.data() + ends[i]}, cost});
+  }
+  if (!knobs.exact) search_some(meetings, *this, knobs, kernels, cost);
+  else for (Meeting& m : meetings) search_every(m);
   for (int64_t i = 0; i < asked.terms; ++i) {
-    if (asked.ids[i] < vocabulary) query[asked.ids[i]] = asked.weights[i];
-  }
-  for (size_t i = 0; i < segments.size(); ++i) {
-    const Segment& s = segments[i];
-    Meeting m{s, allowed == nullptr ? nullptr : allowed[i], knobs, kernels, *this};
-    open_lists(m, asked, std::max(knobs.candidates, knobs.k));
-    if (lists.empty()) continue;
-    if (knobs.exact) search_every(m);
-    else search_some(m, std::max<int64_t>(1, knobs.budget * s.documents / documents));
-    cost.postings += m.cost.postings;
-    cost.scored += m.cost.scored;
-  }
-  for (int64_t i = 0; i < asked.terms; ++i) {
-    if (asked.ids[i] < vocabulary) query[asked.ids[i]] = 0.0f;
+    if (asked.ids[i] < size) query[asked.ids[i]] = 0.0f;
   }
   std::sort_heap(top.begin(), top.end(), better);
   return cost;

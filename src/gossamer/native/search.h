@@ -5,20 +5,15 @@
 #include <vector>
 
 #include "postings.h"
+#include "search_lists.h"
 
 namespace gossamer {
 
 struct Knobs {
   int64_t k;
   int64_t budget;      // postings added up for a query, over all segments
-  int64_t candidates;  // documents scored exactly for a query and segment
+  int64_t candidates;  // documents scored exactly for a query
   bool exact;
-};
-
-struct Query {
-  int64_t terms;
-  const int32_t* ids;  // distinct
-  const float* weights;
 };
 
 struct Hit {
@@ -36,16 +31,11 @@ struct Cost {
   int64_t scored;
 };
 
-// One term of a query as one segment has it.
-struct TermList {
-  const uint32_t* postings;
-  const uint32_t* levels;
-  int level;      // down to which it is, or is to be, added up; -1: not at all
-  int64_t taken;  // postings added up so far
-  int64_t length;
-  float weight;     // of a code, in the query's measure
-  uint32_t factor;  // the same in 256ths of a unit
-  float prices[kLevels];  // postings for a unit of score, rising
+// A document that may be among the best, by the sum of what was added up.
+struct Prospect {
+  float estimate;
+  uint32_t document;
+  const Segment* segment;
 };
 
 // Memory of one thread. The sums and `query` are all zero between searches.
@@ -55,8 +45,10 @@ struct Worker {
   std::vector<float> query;
   std::vector<TermList> lists;
   std::vector<Candidate> found;
+  std::vector<Prospect> pool;
   std::vector<Hit> top;  // a heap, the worst first
 
+  // `allowed` holds a bit a document for each segment, or is null.
   Cost search(const std::vector<Segment>& segments, const uint64_t* const* allowed,
               const Query& query, const Knobs& knobs, const SearchKernels& kernels);
 };

@@ -97,22 +97,14 @@ class Searcher:
         ):
             if value < least:
                 raise ConfigError(f"{name} is {value}; it must be at least {least}.")
-        count, k = queries.count, min(k, max(1, self.documents))
-        documents = np.empty((count, k), np.int64)
-        scores = np.empty((count, k), np.float32)
-        costs = np.empty((count, 2), np.int64)
         if allowed is not None:
             for segment, bits in zip(self.segments, allowed, strict=True):
                 _check_bits(segment, bits)
-        terms = queries.terms.astype(np.int32)
-        starts = np.ascontiguousarray(queries.starts)
-        weights = np.ascontiguousarray(queries.weights)
-        self._native.search(
-            count, [starts.ctypes.data, terms.ctypes.data, weights.ctypes.data], k, budget,
-            candidates, exact, [bits.ctypes.data for bits in allowed or ()],
-            [documents.ctypes.data, scores.ctypes.data, costs.ctypes.data], threads,
-        )
-        return Found(documents, scores, costs[:, 0], costs[:, 1])
+        return Found(*self._native.search(
+            np.ascontiguousarray(queries.starts), queries.terms.astype(np.int32),
+            np.ascontiguousarray(queries.weights), min(k, max(1, self.documents)), budget,
+            candidates, exact, [bits.ctypes.data for bits in allowed or ()], threads,
+        ))
 
 
 def _check_bits(segment: Segment, bits: Bits | None) -> None:

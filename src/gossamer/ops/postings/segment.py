@@ -13,7 +13,10 @@ from gossamer import native
 from gossamer.core import ConfigError, DataError, NeedsError, StoreError
 from gossamer.layout.rows import Rows
 
-LEVELS = 32
+# How the head of a list lies in memory, as the native code reads it.
+HEAD = np.dtype([
+    ("reach", "<u4", 16), ("rest", "u1", 16), ("scale", "<f4"), ("length", "<u4"), ("first", "<i8"),
+])
 MOST_DOCUMENTS = 1 << 24
 WEIGHTS = ("float16", "float32")
 
@@ -23,23 +26,19 @@ class Segment:
     """What a search reads of a set of documents; arrays may be memory maps.
 
     A posting is ``document << 8 | code``: code c of term t stands for weights in
-    ``(scales[t] * (c - 1), scales[t] * c]``. The list of a term lies by falling level of its code,
-    and inside a level by rising document.
+    ``(scale * (c - 1), scale * c]``. A list is cut at one of 16 corners: its first ``reach[i]``
+    postings have codes above ``rest[i]``. Between corners documents rise.
 
     Args:
-        postings: uint32 ``[nnz]``.
-        lists: int64 ``[vocabulary + 1]``, first posting of each term.
-        scales: float32 ``[vocabulary]``.
-        levels: uint32 ``[vocabulary, 32]``, postings down to each level.
+        postings: uint32 ``[nnz]``, list after list.
+        heads: `HEAD` records ``[vocabulary]``: corners, scale, length and first posting of a list.
         starts: int64 ``[documents + 1]``, first entry of each document.
         terms: uint16 or uint32 ``[nnz]``, by document, rising.
         weights: float16 or float32 ``[nnz]``: the weights that documents are scored by.
     """
 
     postings: NDArray[np.uint32]
-    lists: NDArray[np.int64]
-    scales: NDArray[np.float32]
-    levels: NDArray[np.uint32]
+    heads: NDArray[np.void]
     starts: NDArray[np.int64]
     terms: NDArray[Any]
     weights: NDArray[Any]
@@ -52,7 +51,7 @@ class Segment:
     @property
     def vocabulary(self) -> int:
         """Number of terms."""
-        return len(self.scales)
+        return len(self.heads)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Its arrays by name."""
@@ -110,14 +109,13 @@ def build(rows: Rows, *, weights: str = "float16", threads: int = 1) -> Segment:
     kept = _kept_weights(rows, weights)
     exact = np.ascontiguousarray(kept, np.float32)
     segment = Segment(
-        np.empty(rows.nnz, np.uint32), np.empty(rows.vocabulary + 1, np.int64),
-        np.empty(rows.vocabulary, np.float32), np.empty((rows.vocabulary, LEVELS), np.uint32),
+        np.empty(rows.nnz, np.uint32), np.zeros(rows.vocabulary, HEAD),
         np.ascontiguousarray(rows.starts), np.ascontiguousarray(rows.terms), kept,
     )
     native.core.build_postings(
         rows.count, rows.vocabulary, segment.starts.ctypes.data, segment.terms.ctypes.data,
         segment.terms.dtype == np.uint32, exact.ctypes.data, segment.postings.ctypes.data,
-        segment.lists.ctypes.data, segment.scales.ctypes.data, segment.levels.ctypes.data, threads,
+        segment.heads.ctypes.data, threads,
     )
     return segment
 
@@ -136,25 +134,32 @@ def _kept_weights(rows: Rows, weights: str) -> NDArray[Any]:
 
 
 def _check(segment: Segment) -> None:
-    documents, vocabulary, nnz = segment.documents, segment.vocabulary, len(segment.postings)
-    kinds = {"postings": "u4", "lists": "i8", "scales": "f4", "levels": "u4", "starts": "i8"}
-    sound = all(getattr(segment, name).dtype == np.dtype(kind) for name, kind in kinds.items())
-    sound = sound and segment.terms.dtype == (np.uint16 if vocabulary <= 1 << 16 else np.uint32)
-    sound = sound and segment.weights.dtype in (np.float16, np.float32)
-    sound = sound and segment.levels.shape == (vocabulary, LEVELS)
-    sound = sound and segment.lists.shape == (vocabulary + 1,) and documents <= MOST_DOCUMENTS
-    sound = sound and segment.terms.shape == segment.weights.shape == segment.postings.shape
-    sound = sound and all(
-        len(edges) and edges[0] == 0 and edges[-1] == nnz and bool((np.diff(edges) >= 0).all())
-        for edges in (segment.lists, segment.starts)
+    nnz, vocabulary = len(segment.postings), segment.vocabulary
+    sound = (
+        segment.postings.dtype == np.uint32 and segment.heads.dtype == HEAD
+        and segment.starts.dtype == np.int64 and segment.heads.ndim == segment.starts.ndim == 1
+        and segment.terms.dtype == (np.uint16 if vocabulary <= 1 << 16 else np.uint32)
+        and segment.weights.dtype in (np.float16, np.float32)
+        and segment.documents <= MOST_DOCUMENTS
+        and segment.terms.shape == segment.weights.shape == segment.postings.shape == (nnz,)
+        and len(segment.starts) > 0 and segment.starts[0] == 0 and segment.starts[-1] == nnz
+        and bool((np.diff(segment.starts) >= 0).all())
+        and _heads_fit(segment.heads, nnz)
+        and (nnz == 0 or int(segment.postings.max()) >> 8 < segment.documents)
+        and (nnz == 0 or int(segment.terms.max()) < vocabulary)
     )
-    if sound and nnz:
-        lengths = np.diff(segment.lists)
-        sound = (
-            bool((segment.levels[:, -1] == lengths).all())
-            and bool((segment.levels[:, 1:] >= segment.levels[:, :-1]).all())
-            and int(segment.postings.max() >> 8) < documents
-            and int(segment.terms.max()) < vocabulary
-        )
     if not sound:
         raise StoreError("The arrays of a segment do not fit together; rebuild the index.")
+
+
+def _heads_fit(heads: NDArray[np.void], nnz: int) -> bool:
+    lengths = heads["length"].astype(np.int64)
+    ends = np.cumsum(lengths)
+    reach, scale = heads["reach"], heads["scale"]
+    return bool(
+        (len(heads) == 0 and nnz == 0) or (
+            ends[-1] == nnz and (heads["first"] == ends - lengths).all()
+            and (reach[:, -1] == lengths).all() and (reach[:, 1:] >= reach[:, :-1]).all()
+            and np.isfinite(scale).all() and (scale > 0).all()
+        )
+    )
