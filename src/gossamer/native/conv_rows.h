@@ -79,11 +79,16 @@ static void strip_rows(const WeightLists& w, int64_t g0, int64_t g1, const Strip
         ++i;
         values += w.group;
       };
+      // Not unrolled further: a row ends at any weight, and a remainder is one more branch to guess.
+#pragma GCC unroll 1
       while (i + U <= end) {
 #pragma GCC unroll 8
         for (int u = 0; u < U; ++u) add(sum[u]);
       }
-      while (i < end) add(sum[0]);
+      if constexpr (U > 1) {
+#pragma GCC unroll 1
+        while (i < end) add(sum[0]);
+      }
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
         if (row + r >= w.rows) break;
