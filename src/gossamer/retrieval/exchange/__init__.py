@@ -1,0 +1,16 @@
+"""exchange: documents from and to the files of other engines, a batch at a time."""
+
+from gossamer.retrieval.exchange.batch import Batch, Options
+from gossamer.retrieval.exchange.formats import (
+    FORMATS,
+    Format,
+    guess,
+    read_documents,
+    write_documents,
+)
+from gossamer.retrieval.exchange.lexicon import Lexicon, Numbers, Terms
+
+__all__ = [
+    "FORMATS", "Batch", "Format", "Lexicon", "Numbers", "Options", "Terms", "guess",
+    "read_documents", "write_documents",
+]
