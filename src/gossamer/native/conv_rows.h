@@ -79,7 +79,7 @@ static void strip_rows(const WeightLists& w, int64_t g0, int64_t g1, const Strip
         ++i;
         values += w.group;
       };
-      // Not unrolled further: a row ends at any weight, and a remainder is one more branch to guess.
+      // Not unrolled further: a row ends at any weight; a remainder is one more branch to guess.
 #pragma GCC unroll 1
       while (i + U <= end) {
 #pragma GCC unroll 8
