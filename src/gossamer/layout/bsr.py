@@ -7,6 +7,8 @@ row_counts int32 ``[rows / height]``: blocks in each row of blocks.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -101,8 +103,45 @@ def _nbytes(support: Support, itemsize: int) -> int | None:
     return None if fit is None else _bytes(fit[1], fit[0], itemsize)
 
 
+class Plan(NamedTuple):
+    """In which order the blocks are gone through, by rows and by columns; all int64.
+
+    Args:
+        row_starts: ``[rows of blocks + 1]``: where each row begins among the blocks as stored.
+        column_starts: ``[columns of blocks + 1]``: where each column begins in ``order``.
+        order: ``[blocks]``: the blocks column by column.
+        rows: ``[blocks]``: the row of each block in that order.
+        longest_rows: ``[rows of blocks]``: rows with most blocks first.
+        longest_columns: ``[columns of blocks]``: columns with most blocks first.
+    """
+
+    row_starts: Tensor
+    column_starts: Tensor
+    order: Tensor
+    rows: Tensor
+    longest_rows: Tensor
+    longest_columns: Tensor
+
+
+def plan_of(starts: Tensor, shape: tuple[int, int], values: Tensor) -> Plan:
+    """The views of `Packed.starts` of a bsr matrix of this shape."""
+    blocks, height, width = values.shape
+    down, across = shape[0] // height, shape[1] // width
+    return Plan(*torch.split(starts, [down + 1, across + 1, blocks, blocks, down, across]))
+
+
 def _starts(packed: Packed) -> Tensor:
-    return row_starts(packed.parts["row_counts"])
+    """The row starts, and behind them the rest of `Plan`: it takes longer than a product."""
+    (_, cols), (blocks, _, width) = packed.shape, packed.values.shape
+    counts, columns = packed.parts["row_counts"], packed.parts["columns"].int()
+    row_starts_, order = row_starts(counts), columns.argsort(stable=True)
+    each = torch.arange(cols // width + 1, device=columns.device, dtype=torch.int32)
+    column_starts = torch.searchsorted(columns[order], each)
+    row = torch.arange(counts.numel(), device=columns.device)
+    rows = row.repeat_interleave(counts.long(), output_size=blocks)[order]
+    longest = (starts.diff().argsort(descending=True, stable=True)
+               for starts in (row_starts_, column_starts))
+    return torch.cat([row_starts_, column_starts, order, rows, *longest])
 
 
 def _check(packed: Packed) -> None:

@@ -17,6 +17,8 @@ class PackedLayer(nn.Module):
     Args:
         packed: the weight ``[rows, cols]``; its parts are checked and then shared, not copied.
         bias: ``[rows]`` or None.
+        trainable: whether values and bias are parameters that want gradients; where the values
+            stand does not change.
 
     Raises:
         SupportError: the parts contradict one another.
@@ -24,15 +26,18 @@ class PackedLayer(nn.Module):
 
     starts: Tensor | None
 
-    def __init__(self, packed: Packed, bias: Tensor | None) -> None:
+    def __init__(self, packed: Packed, bias: Tensor | None, trainable: bool = False) -> None:
         super().__init__()
         check_packed(packed)
         self.layout = packed.layout
         self._names = layout_of(packed.layout).parts
         for name in self._names:
-            self.register_buffer(name, packed.parts[name])
+            if trainable and name == "values":
+                self.register_parameter(name, nn.Parameter(packed.values.detach()))
+            else:
+                self.register_buffer(name, packed.parts[name])
         self.register_buffer("starts", packed.starts, persistent=False)
-        frozen = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        frozen = None if bias is None else nn.Parameter(bias.detach(), requires_grad=trainable)
         self.register_parameter("bias", frozen)
         starts = () if packed.starts is None else ("starts",)
         self._arguments = (*self._names, *starts)
@@ -40,9 +45,9 @@ class PackedLayer(nn.Module):
 
     @property
     def packed(self) -> Packed:
-        """The weight as a Packed that shares this layer's buffers."""
-        buffers: Any = self._buffers
-        return self._with({name: buffers[name] for name in self._names})
+        """The weight as a Packed that shares this layer's tensors."""
+        held: Any = {**self._parameters, **self._buffers}
+        return self._with({name: held[name] for name in self._names})
 
     def _with(self, parts: dict[str, Tensor]) -> Packed:
         return Packed(self.layout, (self._form.rows, self._form.cols), parts)
@@ -51,7 +56,11 @@ class PackedLayer(nn.Module):
         """What an op is called with: parts and starts, and the bias."""
         # Attribute access on a Module costs a microsecond, so the buffers are read from their dict.
         buffers: Any = self._buffers
-        return tuple([buffers[name] for name in self._arguments]), self._parameters["bias"]
+        parameters: Any = self._parameters
+        if "values" in parameters:  # it is trained
+            others = [buffers[name] for name in self._arguments[1:]]
+            return (parameters["values"], *others), parameters["bias"]
+        return tuple([buffers[name] for name in self._arguments]), parameters["bias"]
 
     def _shown(self) -> str:
         """Layout, dtype and bytes, for the layer's representation."""

@@ -127,8 +127,9 @@ def _starts(layout: Layout, packed: Packed, found: Support, what: str) -> None:
         claim(packed.values.dim() > 1 or packed.values.numel() == 0,
               f"{what}: without row starts the values must be one row for each row.")
         return
-    if packed.values.dim() > 1:  # rows of blocks
-        claim(int(starts[-1]) == len(packed.values) and bool((starts.diff() >= 0).all()),
+    if packed.values.dim() > 1:  # rows of blocks; what follows their end is the layout's own
+        ends = (starts == len(packed.values)).nonzero()
+        claim(len(ends) > 0 and bool((starts[: int(ends[0]) + 1].diff() >= 0).all()),
               f"{what}: the row starts are wrong.")
         return
     ends = found.row_counts().cumsum(0)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gossamer.core import UnsupportedError
 from gossamer.layout import Packed
+from gossamer.ops.linear import gpu
 from gossamer.ops.linear.form import Form, Parts, form_of, parts_of
 from gossamer.ops.linear.kernels import KERNELS, REFERENCE, compute
 from gossamer.ops.linear.op import packed_linear
@@ -20,6 +21,7 @@ def linear(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
     keep a weight there show it; in the others a kernel may skip the absent weight or multiply by
     the zero, which gives NaN. Outputs of other inputs are as ever. For `torch.compile` with
     fullgraph, call ``packed.validate()`` before; `PackedLinear` needs nothing.
+    Under autocast on a GPU x and float values are taken in its dtype, as in torch's own products.
 
     Args:
         x: ``[..., cols]``, any float dtype; on the device of the parts.
@@ -64,8 +66,10 @@ not torch.float64 by torch.float32'
 
 def run(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
     """`linear` on parts that were checked before."""
+    _check(x, parts[0], bias, form)
+    if x.is_cuda:
+        x, parts = gpu.in_autocast(x, parts)
     values = parts[0]
-    _check(x, values, bias, form)
     if torch_watches(x, values, bias):
         y: Tensor = packed_linear(
             x, values, list(parts[1:]), bias, form.layout, [form.rows, form.cols]

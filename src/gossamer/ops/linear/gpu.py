@@ -37,17 +37,35 @@ def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def refusal(x: Tensor, parts: Parts, form: Form) -> str | None:
-    """Why no GPU kernel covers this input, None where one does; by metadata alone."""
+def in_autocast(x: Tensor, parts: Parts) -> tuple[Tensor, Parts]:
+    """x and float values in autocast's dtype where it is on; float64 stays, as in torch."""
     values = parts[0]
+    if not torch.is_autocast_enabled("cuda") or torch.float64 in (x.dtype, values.dtype):
+        return x, parts
+    dtype = torch.get_autocast_dtype("cuda")
+    cast = values.to(dtype) if values.is_floating_point() else values
+    return x.to(dtype), (cast, *parts[1:])
+
+
+def device_refusal(x: Tensor, values: Tensor) -> str | None:
+    """Why no GPU kernel runs where these lie, None where one does."""
     if not (x.is_cuda and values.is_cuda):
         return f"the GPU kernels run on cuda, not on {x.device}"
-    if form.layout == "bitmask":
-        return "layout bitmask has no GPU kernel; pack the matrix as tiled for one"
     if not _has_triton():
         return "the GPU kernels need triton, which is not installed"
     if torch.version.hip is not None or torch.cuda.get_device_capability(x.device) < (8, 0):
         return "the GPU kernels need an NVIDIA GPU of compute capability 8.0 or later"
+    return None
+
+
+def refusal(x: Tensor, parts: Parts, form: Form) -> str | None:
+    """Why no GPU kernel covers this input, None where one does; by metadata alone."""
+    values = parts[0]
+    if form.layout == "bitmask" and x.is_cuda:
+        return "layout bitmask has no GPU kernel; pack the matrix as tiled for one"
+    refused = device_refusal(x, values)
+    if refused is not None:
+        return refused
     if x.dtype not in _HALVES or x.dtype is not values.dtype:
         return f"the GPU kernels take bfloat16 or float16, not {x.dtype} by {values.dtype}"
     if form.layout == "nm" and form.sizes[4:] != (2, 4):

@@ -10,11 +10,37 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from gossamer.core.registry import Registration
-from gossamer.ops.linear import ablated, block, cpu, gpu, grouped, panel, reference
+from gossamer.ops.linear import (
+    ablated,
+    block,
+    cpu,
+    gpu,
+    gpu_blocks,
+    grouped,
+    panel,
+    reference,
+)
 from gossamer.ops.linear.form import Form, Parts, rebuild
 from gossamer.ops.table import Table
 
 REFERENCE = "reference (unpack, then a dense product)"
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """How a kernel computes what backpropagation asks for.
+
+    Args:
+        where: ``(tensor, parts, form)`` -> None where it covers this gradient of y, or this x, else
+            why not; by metadata alone.
+        x: ``(grad, parts, form) -> grad W``; grad is ``[..., rows]``, contiguous.
+        values: ``(grad, x, parts, form) ->`` the entries of ``grad^T x`` at the kept places,
+            shaped and typed as the values.
+    """
+
+    where: Callable[[Tensor, Parts, Form], str | None]
+    x: Callable[[Tensor, Parts, Form], Tensor]
+    values: Callable[[Tensor, Tensor, Parts, Form], Tensor]
 
 
 @dataclass(frozen=True)
@@ -29,6 +55,7 @@ class Kernel:
         run: ``(x, parts, bias, form) -> y``, called where ``where`` gave None. x is
             ``[..., cols]``, y ``[..., rows]`` in the wider dtype of x and values.
         account: ``(x, form) -> "what runs: why"``, for `explain`; None says the name.
+        gradients: how it goes back; None leaves that to the reference.
     """
 
     name: str
@@ -36,6 +63,7 @@ class Kernel:
     where: Callable[[Tensor, Parts, Form], str | None]
     run: Callable[[Tensor, Parts, Tensor | None, Form], Tensor]
     account: Callable[[Tensor, Form], str] | None = None
+    gradients: Gradients | None = None
 
 
 KERNELS = Table("kernel of linear", (
@@ -46,6 +74,9 @@ KERNELS = Table("kernel of linear", (
     Kernel("block", block.LAYOUTS, block.refusal, block.product, block.account),
     Kernel("ablated", ablated.LAYOUTS, ablated.refusal, ablated.product, ablated.account),
     Kernel("gpu", gpu.LAYOUTS, gpu.refusal, gpu.product, gpu.account),
+    Kernel("gpu blocks", gpu_blocks.LAYOUTS, gpu_blocks.refusal, gpu_blocks.product,
+           gpu_blocks.account,
+           Gradients(gpu_blocks.refusal, gpu_blocks.grad_x, gpu_blocks.grad_values)),
 ))
 
 
@@ -56,6 +87,26 @@ def compute(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
             return kernel.run(x, parts, bias, form)
     KERNELS.count(form.layout, x, parts, form)
     return reference.linear(x, rebuild(parts, form), bias)
+
+
+def grad_x(grad: Tensor, parts: Parts, form: Form) -> Tensor:
+    """``dL/dx = grad W`` for grad ``[..., rows]``, by the first kernel that covers it."""
+    for kernel in KERNELS.of(form.layout):
+        back = kernel.gradients
+        if back is not None and back.where(grad, parts, form) is None:
+            return back.x(grad, parts, form)
+    return reference.grad_x(grad, rebuild(parts, form))
+
+
+def grad_values(grad: Tensor, x: Tensor, parts: Parts, form: Form) -> Tensor:
+    """``dL/dvalues``, shaped as the values, by the first kernel that covers grad and x."""
+    for kernel in KERNELS.of(form.layout):
+        back = kernel.gradients
+        if back is not None and back.where(grad, parts, form) is None and (
+            back.where(x, parts, form) is None
+        ):
+            return back.values(grad, x, parts, form)
+    return reference.grad_values(grad, x, rebuild(parts, form))
 
 
 def register(kernel: Kernel) -> Registration:

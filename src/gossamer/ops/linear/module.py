@@ -17,8 +17,8 @@ class PackedLinear(PackedLayer):
     Args:
         packed: the weight ``[rows, cols]``; its parts are checked and then shared, not copied.
         bias: ``[rows]`` or None.
-        trainable: whether values and bias are parameters that want gradients; the places of the
-            values stay as they are.
+        trainable: whether values and bias are parameters that want gradients; where the values
+            stand does not change.
 
     Raises:
         SupportError: the parts contradict one another.
@@ -28,8 +28,9 @@ class PackedLinear(PackedLayer):
     torch.Size([2, 4])
     """
 
-    def __init__(self, packed: Packed, bias: Tensor | None = None) -> None:
-        super().__init__(packed, bias)
+    def __init__(self, packed: Packed, bias: Tensor | None = None,
+                 trainable: bool = False) -> None:
+        super().__init__(packed, bias, trainable)
         self.out_features, self.in_features = packed.shape
 
     @classmethod

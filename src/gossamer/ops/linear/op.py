@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.ops.linear import reference
-from gossamer.ops.linear.form import form_of, rebuild
-from gossamer.ops.linear.kernels import compute
+from gossamer.ops.linear import kernels, reference
+from gossamer.ops.linear.form import form_of
 
 
 @torch.library.custom_op("gossamer::packed_linear", mutates_args=())
@@ -18,7 +17,7 @@ def packed_linear(
     shape: list[int],
 ) -> Tensor:
     form = form_of(values, layout, (shape[0], shape[1]))
-    return compute(x, (values, *others), bias, form)
+    return kernels.compute(x, (values, *others), bias, form)
 
 
 @packed_linear.register_fake
@@ -33,7 +32,7 @@ def packed_linear_grad_x(
     dtype: torch.dtype,
 ) -> Tensor:
     form = form_of(values, layout, (shape[0], shape[1]))
-    return reference.grad_x(grad, rebuild((values, *others), form)).to(dtype)
+    return kernels.grad_x(grad, (values, *others), form).to(dtype)
 
 
 @packed_linear_grad_x.register_fake
@@ -47,7 +46,7 @@ def packed_linear_grad_values(
     grad: Tensor, x: Tensor, values: Tensor, others: list[Tensor], layout: str, shape: list[int],
 ) -> Tensor:
     form = form_of(values, layout, (shape[0], shape[1]))
-    return reference.grad_values(grad, x, rebuild((values, *others), form))
+    return kernels.grad_values(grad, x, (values, *others), form)
 
 
 @packed_linear_grad_values.register_fake
