@@ -16,6 +16,7 @@ void bind_block(nb::module_& m);
 void bind_conv(nb::module_& m);
 void bind_decode(nb::module_& m);
 void bind_depthwise(nb::module_& m);
+void bind_documentwise(nb::module_& m);
 void bind_grouped(nb::module_& m);
 void bind_linear(nb::module_& m);
 void bind_obs(nb::module_& m);
@@ -50,6 +51,7 @@ NB_MODULE(_core, m) {
   gossamer::bind_conv(m);
   gossamer::bind_decode(m);
   gossamer::bind_depthwise(m);
+  gossamer::bind_documentwise(m);
   gossamer::bind_grouped(m);
   gossamer::bind_linear(m);
   gossamer::bind_obs(m);

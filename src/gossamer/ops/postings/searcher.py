@@ -25,12 +25,14 @@ class Found:
         scores: float32 ``[queries, k]``, falling.
         postings: int64 ``[queries]``, postings that were added up.
         scored: int64 ``[queries]``, documents whose score was computed.
+        blocks: int64 ``[queries]``, bounds of blocks that were read, where an engine has them.
     """
 
     documents: NDArray[np.int64]
     scores: NDArray[np.float32]
     postings: NDArray[np.int64]
     scored: NDArray[np.int64]
+    blocks: NDArray[np.int64] | None = None
 
 
 class Searcher:
@@ -62,7 +64,7 @@ class Searcher:
         # Arrays whose addresses the native object holds.
         self._held: list[NDArray[np.generic]] = []
         for segment, bits in zip(self.segments, self._alive, strict=True):
-            _check_bits(segment, bits)
+            check_bits(segment.documents, bits)
             arrays = [np.ascontiguousarray(array) for array in segment.arrays().values()]
             self._held += arrays
             self._native.append(
@@ -99,7 +101,7 @@ class Searcher:
                 raise ConfigError(f"{name} is {value}; it must be at least {least}.")
         if allowed is not None:
             for segment, bits in zip(self.segments, allowed, strict=True):
-                _check_bits(segment, bits)
+                check_bits(segment.documents, bits)
         return Found(*self._native.search(
             np.ascontiguousarray(queries.starts), queries.terms.astype(np.int32),
             np.ascontiguousarray(queries.weights), min(k, max(1, self.documents)), budget,
@@ -107,12 +109,13 @@ class Searcher:
         ))
 
 
-def _check_bits(segment: Segment, bits: Bits | None) -> None:
+def check_bits(documents: int, bits: Bits | None) -> None:
+    """Refuse what is not a bit for each of so many documents of a segment."""
     if bits is None:
         return
-    words = (segment.documents + 63) // 64
+    words = (documents + 63) // 64
     if bits.dtype != np.uint64 or bits.shape != (words,) or not bits.flags.c_contiguous:
         raise ConfigError(
-            f"A segment of {segment.documents} documents takes a contiguous array of {words} "
+            f"A segment of {documents} documents takes a contiguous array of {words} "
             f"uint64 words, not {bits.dtype} {list(bits.shape)}."
         )
