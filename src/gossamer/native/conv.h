@@ -31,9 +31,9 @@ struct Strip {
 // y of the rows of groups g0 <= g < g1 for one strip.
 using StripKernel = void (*)(const WeightLists& w, int64_t g0, int64_t g1, const Strip& strip);
 
-constexpr int kStripVectors = 8;   // most vectors of a strip
+constexpr int kStripVectors = 12;  // most vectors of a strip
 constexpr int kSharing = 3;        // one, two and four rows at a time
-constexpr int kMost[kSharing] = {8, 6, 3};  // vectors, so that the sums fit into 16 registers
+constexpr int kMost[kSharing] = {12, 6, 3};  // vectors, so that the sums fit into 16 registers
 
 // One row of a depthwise convolution: y[j] = bias + sum over t of weights[t] taps[t][j] for from <=
 // j < to, in whole vectors; taps can be read and y written up to a vector's end.

@@ -39,7 +39,7 @@ static void strip_rows(const WeightLists& w, int64_t g0, int64_t g1, const Strip
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
         const float bias = w.bias != nullptr && row + r < w.rows ? w.bias[row + r] : 0.0f;
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int v = 0; v < V; ++v) {
           sum[0][r][v] = bias - Vector{};
           for (int u = 1; u < U; ++u) sum[u][r][v] = Vector{};
@@ -59,7 +59,7 @@ static void strip_rows(const WeightLists& w, int64_t g0, int64_t g1, const Strip
           Vector weight[R];
 #pragma GCC unroll 4
           for (int r = 0; r < R; ++r) weight[r] = values[r] - Vector{};
-#pragma GCC unroll 8
+#pragma GCC unroll 12
           for (int v = 0; v < V; ++v) {
             const Vector x = pixels(v);
 #pragma GCC unroll 4
@@ -67,12 +67,12 @@ static void strip_rows(const WeightLists& w, int64_t g0, int64_t g1, const Strip
           }
         } else {
           Vector x[V];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
           for (int v = 0; v < V; ++v) x[v] = pixels(v);
 #pragma GCC unroll 4
           for (int r = 0; r < R; ++r) {
             const Vector weight = values[r] - Vector{};
-#pragma GCC unroll 8
+#pragma GCC unroll 12
             for (int v = 0; v < V; ++v) to[r][v] += x[v] * weight;
           }
         }
@@ -82,7 +82,7 @@ static void strip_rows(const WeightLists& w, int64_t g0, int64_t g1, const Strip
       // Not unrolled further: a row ends at any weight; a remainder is one more branch to guess.
 #pragma GCC unroll 1
       while (i + U <= end) {
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int u = 0; u < U; ++u) add(sum[u]);
       }
       if constexpr (U > 1) {
@@ -93,7 +93,7 @@ static void strip_rows(const WeightLists& w, int64_t g0, int64_t g1, const Strip
       for (int r = 0; r < R; ++r) {
         if (row + r >= w.rows) break;
         float* y = strip.y + (row + r) * strip.apart;
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int v = 0; v < V; ++v) {
           for (int u = 1; u < U; ++u) sum[0][r][v] += sum[u][r][v];
           const Vector total = sum[0][r][v];
@@ -213,7 +213,9 @@ static void choose(StripKernel (&kernels)[kSharing][kStripVectors]) {
       {strip_rows<kBytes, Index, 1, 1, 8>, strip_rows<kBytes, Index, 1, 2, 4>,
        strip_rows<kBytes, Index, 1, 3, 3>, strip_rows<kBytes, Index, 1, 4, 2>,
        strip_rows<kBytes, Index, 1, 5, 2>, strip_rows<kBytes, Index, 1, 6, 2>,
-       strip_rows<kBytes, Index, 1, 7, 1>, strip_rows<kBytes, Index, 1, 8, 1>},
+       strip_rows<kBytes, Index, 1, 7, 1>, strip_rows<kBytes, Index, 1, 8, 1>,
+       strip_rows<kBytes, Index, 1, 9, 1>, strip_rows<kBytes, Index, 1, 10, 1>,
+       strip_rows<kBytes, Index, 1, 11, 1>, strip_rows<kBytes, Index, 1, 12, 1>},
       {strip_rows<kBytes, Index, 2, 1, 4>, strip_rows<kBytes, Index, 2, 2, 2>,
        strip_rows<kBytes, Index, 2, 3, 2>, strip_rows<kBytes, Index, 2, 4, 1>,
        strip_rows<kBytes, Index, 2, 5, 1>, strip_rows<kBytes, Index, 2, 6, 1>},
