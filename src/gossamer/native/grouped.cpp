@@ -87,6 +87,14 @@ Panel panel_of(const Run& run, int64_t number) {
   return {run.first + before, count, kernel, run.panels + before * run.w.width()};
 }
 
+// Halves from a place on as floats.
+const float* widened(const Array& halves, int64_t from, int64_t count, Scratch& memory) {
+  const uint16_t* given = static_cast<const uint16_t*>(halves.data) + from;
+  float* out = memory.get<float>(count + 1);
+  for (int64_t i = 0; i < count; ++i) out[i] = as_float(given[i]);
+  return out;
+}
+
 // Inputs [count, cols] become columns side by side; what a panel has beyond them is zero.
 void fill_panel(const Run& run, int64_t number) {
   static thread_local Scratch memory;
@@ -94,9 +102,7 @@ void fill_panel(const Run& run, int64_t number) {
   const int64_t cols = run.w.cols, width = p.kernel->width;
   const float* x = static_cast<const float*>(run.x.data) + p.first * cols;
   if (run.x.half) {
-    float* whole = memory.get<float>(p.count * cols + 1);
-    for (int64_t i = 0; i < p.count * cols; ++i) whole[i] = run.x[p.first * cols + i];
-    x = whole;
+    x = widened(run.x, p.first * cols, p.count * cols, memory);
   }
   if (p.count < width) std::fill_n(p.data, cols * width, 0.0f);
   grouped_kernels().turn(x, cols, p.count, cols, p.data, width);
@@ -120,9 +126,7 @@ Chunk chunk_of(const Grouped& w, int64_t number, Scratch& memory) {
   const int64_t size = w.runs * w.height(), from = number * size * w.n;
   const float* values = static_cast<const float*>(w.values.data) + from;
   if (w.values.half) {
-    float* whole = memory.get<float>(size * w.n + 1);
-    for (int64_t i = 0; i < size * w.n; ++i) whole[i] = w.values[from + i];
-    values = whole;
+    values = widened(w.values, from, size * w.n, memory);
   }
   return {values, w.order + number * size, w.places, w.runs, w.patterns, w.group, w.n, w.m};
 }
