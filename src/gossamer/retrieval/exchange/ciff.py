@@ -25,7 +25,7 @@ from gossamer.retrieval.exchange.lexicon import Terms
 
 SCALE = 100.0
 _MOST = 2**31 - 1
-_DIGITS = 18
+_DIGITS = 19
 
 
 def read(path: Path, terms: Terms, options: Options) -> Iterator[Batch]:
@@ -146,6 +146,6 @@ def _names(found: Iterator[NDArray[np.uint8]], count: int) -> Ids:
         raise DataError(f"The documents are not numbered from 0 to {count - 1}, each once.")
     texts = [names[docid] for docid in range(count)]
     if all(text.isascii() and text.isdigit() and len(text) <= _DIGITS and str(int(text)) == text
-           for text in texts):
+           and int(text) < 1 << 63 for text in texts):
         return [int(text) for text in texts]
     return texts
