@@ -5,7 +5,7 @@
 #   make lint     the first three of these
 #   make sanitize tests of the compiled kernels under the address and undefined-behaviour sanitizers
 #   make fuzz     damaged matrices and folders, many of them, each in a process that may die
-#   make docs     the generated pages of docs/systems
+#   make docs     the generated pages, docs/systems and docs/layouts.md
 PYTHON ?= python3
 OUT ?= frontier-out
 PYTEST_ARGS ?= -n 2 --dist loadfile
@@ -55,6 +55,7 @@ fuzz:
 
 docs:
 	$(PYTHON) -m gossamer.cards.render docs/systems
+	$(PYTHON) -m gossamer.ops.coverage docs/layouts.md
 
 clean:
 	rm -rf .venv-demo .venv-test build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
