@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,9 @@ from gossamer.core import ConfigError
 from gossamer.layout.rows import Rows, as_rows
 from gossamer.ops.documentwise import ENGINES, DocumentSearcher, document_lists
 from gossamer.ops.postings import build, search_reference
+
+SIZES = st.tuples(st.integers(1, 60), st.integers(1, 30), st.sampled_from([0, 1, 3]),
+                  st.integers(1, 12))
 
 
 def collection(seed: int, count: int, vocabulary: int, length: int, levels: int) -> Rows:
@@ -43,9 +48,9 @@ def without(rows: Rows, kept: np.ndarray) -> Rows:
 
 def check(rows: Rows, queries: Rows, k: int, engine: str, parts: int = 1, gone: float = 0) -> None:
     edges = np.linspace(0, rows.count, parts + 1).astype(int)
-    segments = [rows.take(a, b) for a, b in zip(edges, edges[1:])]
+    segments = [rows.take(a, b) for a, b in itertools.pairwise(edges)]
     kept = np.random.default_rng(0).random(rows.count) >= gone
-    alive = [as_bits(kept[a:b]) for a, b in zip(edges, edges[1:])] if gone else None
+    alive = [as_bits(kept[a:b]) for a, b in itertools.pairwise(edges)] if gone else None
     found = DocumentSearcher(segments, alive).search(queries, k, engine=engine)
     truth, scores = search_reference(without(rows, kept), queries, min(k, max(1, rows.count)))
     np.testing.assert_array_equal(found.documents, truth)
@@ -54,12 +59,10 @@ def check(rows: Rows, queries: Rows, k: int, engine: str, parts: int = 1, gone: 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @settings(deadline=None, max_examples=40)
-@given(seed=st.integers(0, 10**6), count=st.integers(0, 300), vocabulary=st.integers(1, 60),
-       length=st.integers(1, 30), levels=st.sampled_from([0, 1, 3]), k=st.integers(1, 400),
-       terms=st.integers(1, 12), parts=st.integers(1, 3), gone=st.sampled_from([0, 0.3, 0.99]))
-def test_answers_are_those_of_a_scan(
-    engine, seed, count, vocabulary, length, levels, k, terms, parts, gone,
-) -> None:
+@given(seed=st.integers(0, 10**6), count=st.integers(0, 300), sizes=SIZES, k=st.integers(1, 400),
+       parts=st.integers(1, 3), gone=st.sampled_from([0, 0.3, 0.99]))
+def test_answers_are_those_of_a_scan(engine, seed, count, sizes, k, parts, gone) -> None:
+    vocabulary, length, levels, terms = sizes
     rows = collection(seed, count, vocabulary, length, levels)
     queries = collection(seed + 1, 4, vocabulary + 3, terms, levels)
     check(rows, queries, k, engine, parts, gone)
@@ -108,8 +111,8 @@ def test_few_documents_are_scored() -> None:
     searcher = DocumentSearcher([document_lists(rows)])
     union = searcher.search(queries, 10, engine="scan").scored.sum()
     scored = {e: searcher.search(queries, 10, engine=e).scored.sum() for e in ENGINES[1:]}
-    assert all(scored[e] <= 0.2 * union for e in ("wand", "bmw")), (union, scored)
-    assert all(scored[e] <= 0.4 * union for e in ("maxscore", "bmm")), (union, scored)
+    most = {"maxscore": 0.6, "bmm": 0.6, "wand": 0.25, "bmw": 0.15}
+    assert all(scored[e] <= share * union for e, share in most.items()), (union, scored)
     assert scored["bmw"] <= scored["wand"]
 
 
