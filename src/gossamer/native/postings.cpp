@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <stdexcept>
 #include <vector>
 
@@ -75,13 +76,40 @@ struct Corner {
   float price(const Corner& before) const { return (reach - before.reach) / (before.rest - rest); }
 };
 
-// The hull of a list by the counts of its codes, thinned out to the corners that there is room for.
-std::vector<Corner> hull(const uint32_t (&count)[256]) {
+// Postings of one code.
+struct Step {
+  uint32_t code, count;
+};
+
+constexpr uint32_t kShort = 48;  // a list up to here is sorted quicker than 256 counts are read
+
+// The codes of a list, falling. Most lists of a small segment are empty or short.
+void steps_of(const uint32_t* list, uint32_t length, std::vector<Step>& steps) {
+  steps.clear();
+  if (length <= kShort) {
+    uint8_t codes[kShort];
+    for (uint32_t i = 0; i < length; ++i) codes[i] = static_cast<uint8_t>(list[i] & kCodeMask);
+    std::sort(codes, codes + length, std::greater<uint8_t>());
+    for (uint32_t i = 0; i < length; ++i) {
+      if (i == 0 || codes[i] != codes[i - 1]) steps.push_back({codes[i], 0});
+      ++steps.back().count;
+    }
+    return;
+  }
+  uint32_t count[256] = {};
+  for (uint32_t i = 0; i < length; ++i) ++count[list[i] & kCodeMask];
+  for (uint32_t code = 255; code > 0; --code) {
+    if (count[code] > 0) steps.push_back({code, count[code]});
+  }
+}
+
+// The hull of a list by its codes, thinned out to the corners that there is room for.
+std::vector<Corner> hull(const std::vector<Step>& steps) {
   std::vector<Corner> corners{{0.0f, 255.0f}};
   float reach = 0.0f;
-  for (int code = 255; code > 0; --code) {
-    reach += static_cast<float>(count[code]);
-    const Corner next{reach, static_cast<float>(code - 1)};
+  for (size_t i = 0; i < steps.size(); ++i) {
+    reach += static_cast<float>(steps[i].count);
+    const Corner next{reach, i + 1 < steps.size() ? static_cast<float>(steps[i + 1].code) : 0.0f};
     while (corners.size() > 1) {
       const Corner& last = corners.back();
       if (last.price(corners[corners.size() - 2]) < next.price(last)) break;
@@ -106,13 +134,18 @@ std::vector<Corner> hull(const uint32_t (&count)[256]) {
   return corners;
 }
 
+struct Spare {
+  std::vector<uint32_t> postings;
+  std::vector<Step> steps;
+};
+
 // Stable, so that between corners documents rise and sums are touched in the order of memory.
-void order_list(const Build& b, int64_t t, std::vector<uint32_t>& spare) {
+void order_list(const Build& b, int64_t t, Spare& spare) {
   ListHead& head = b.heads[t];
+  if (head.length == 0) return;
   uint32_t* list = b.postings + head.first;
-  uint32_t count[256] = {};
-  for (uint32_t i = 0; i < head.length; ++i) ++count[list[i] & kCodeMask];
-  const std::vector<Corner> corners = hull(count);
+  steps_of(list, head.length, spare.steps);
+  const std::vector<Corner> corners = hull(spare.steps);
   uint8_t corner_of[256];
   uint32_t next[kCorners];
   int code = 255;
@@ -123,8 +156,8 @@ void order_list(const Build& b, int64_t t, std::vector<uint32_t>& spare) {
     next[i] = i == 0 ? 0 : head.reach[i - 1];
     for (; code > head.rest[i]; --code) corner_of[code] = static_cast<uint8_t>(i);
   }
-  spare.assign(list, list + head.length);
-  for (uint32_t posting : spare) list[next[corner_of[posting & kCodeMask]]++] = posting;
+  spare.postings.assign(list, list + head.length);
+  for (uint32_t posting : spare.postings) list[next[corner_of[posting & kCodeMask]]++] = posting;
 }
 
 void order_part(void* context, int64_t part) {
@@ -135,7 +168,7 @@ void order_part(void* context, int64_t part) {
     return std::lower_bound(b.lists.begin(), last, all * p / b.parts) - b.lists.begin();
   };
   const int64_t last = part + 1 == b.parts ? b.vocabulary : boundary(part + 1);
-  std::vector<uint32_t> spare;
+  Spare spare;
   for (int64_t t = part == 0 ? 0 : boundary(part); t < last; ++t) order_list(b, t, spare);
 }
 
