@@ -320,7 +320,8 @@ def _popularity(vocabulary: int) -> NDArray[np.float64]:
 def _draw(rng: np.random.Generator, odds: NDArray[np.float64], count: int) -> NDArray[np.int64]:
     edges = np.cumsum(odds)
     drawn = np.searchsorted(edges, rng.random(count) * edges[-1])
-    return np.minimum(drawn, len(odds) - 1).astype(np.int64)
+    capped: NDArray[np.int64] = np.minimum(drawn, len(odds) - 1).astype(np.int64)
+    return capped
 
 
 def _distinct(
