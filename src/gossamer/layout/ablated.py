@@ -17,7 +17,6 @@ from gossamer.layout.packed import (
     Packed,
     check_columns,
     column_dtype,
-    equal_runs,
     expect,
 )
 
@@ -83,7 +82,7 @@ def _check(packed: Packed) -> None:
     expect(packed, "active", column_dtype(rows), (count,))
     if packed.device.type == "meta" or count == 0:
         return
-    check_columns(packed, equal_runs(packed.parts["columns"]))
+    check_columns(packed)
     active = packed.parts["active"].to(torch.int32)
     if int(active[0]) < 0 or int(active[-1]) >= rows or bool((active.diff() <= 0).any()):
         raise SupportError(

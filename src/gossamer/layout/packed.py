@@ -181,17 +181,21 @@ def column_dtype(cols: int) -> torch.dtype:
     return torch.uint16 if cols <= 1 << 16 else torch.int32
 
 
-def check_columns(packed: Packed, starts: Tensor, across: int | None = None) -> None:
+def check_columns(
+    packed: Packed, starts: Tensor | None = None, across: int | None = None
+) -> None:
     """Raise SupportError unless the columns lie inside the matrix and ascend in every run.
 
     A column that stands twice in a row would count twice in a product and once when unpacked.
 
     Args:
         packed: with a part "columns".
-        starts: int64, where each run of columns begins in the flattened part, and its end.
+        starts: int64, where each run of columns begins in the flattened part, and its end; None
+            where a run is the part's last dimension.
         across: columns that there are, those of the matrix unless given.
     """
-    columns = packed.parts["columns"].flatten()
+    part = packed.parts["columns"]
+    columns = part.flatten()
     count, limit = columns.numel(), packed.shape[1] if across is None else across
     if count == 0 or columns.device.type == "meta":
         return
@@ -202,6 +206,8 @@ def check_columns(packed: Packed, starts: Tensor, across: int | None = None) -> 
             f"A {packed.layout} matrix of {limit} columns names column "
             f"{low if low < 0 else high}; its parts are damaged."
         )
+    if starts is None:
+        starts = torch.arange(0, count, part.shape[-1], device=part.device)
     falls = wide[1:] <= wide[:-1]
     falls[starts[(starts > 0) & (starts < count)] - 1] = False
     if bool(falls.any()):
@@ -209,8 +215,3 @@ def check_columns(packed: Packed, starts: Tensor, across: int | None = None) -> 
             f"The columns of a {packed.layout} matrix must ascend in every row, and after "
             f"{int(wide[:-1][falls][0])} comes {int(wide[1:][falls][0])}; its parts are damaged."
         )
-
-
-def equal_runs(columns: Tensor) -> Tensor:
-    """int64: where each run begins in columns ``[runs, kept]``, and their end."""
-    return torch.arange(len(columns) + 1, device=columns.device) * columns.shape[1]
