@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
+from gossamer.retrieval.index.config import IndexConfig
+from gossamer.retrieval.index.folder import create
 from gossamer.retrieval.index.incoming import Batch, Incoming, incoming
 from gossamer.retrieval.index.part import stacked
 from gossamer.retrieval.index.writer import SEGMENT_TERMS, Writer
@@ -12,15 +15,32 @@ from gossamer.retrieval.index.writer import SEGMENT_TERMS, Writer
 Progress = Callable[[int, int, str], None]
 
 
-def fill(writer: Writer, batches: Iterable[Batch], total: int, progress: Progress | None) -> None:
-    """Add batches, put together to segments as large as the settings allow.
+def fill(
+    folder: Path | None, config: IndexConfig, batches: Iterable[Batch], total: int,
+    progress: Progress | None,
+) -> Writer:
+    """A new index of batches, put together to segments as large as the settings allow.
 
     Args:
-        writer: of an index.
+        folder: that exists, or None for an index in memory.
+        config: settings.
         batches: read one at a time.
         total: documents that will come; 0 where that is not known.
         progress: called with the documents done, the total and a text.
     """
+    catalogue = create(folder, config)
+    writer = Writer(folder, catalogue, config, catalogue.read().state, ())
+    done = False
+    try:
+        _fill(writer, batches, total, progress)
+        done = True
+    finally:
+        if not done:
+            catalogue.close()
+    return writer
+
+
+def _fill(writer: Writer, batches: Iterable[Batch], total: int, progress: Progress | None) -> None:
     held: list[Incoming] = []
     documents = terms = done = 0
     for batch in batches:

@@ -36,6 +36,10 @@ class Hits:
     @cached_property
     def ids(self) -> list[list[Any]]:
         """Identifiers of the documents found, a list for each query."""
+        count, k = self.documents.shape
+        if count and self.documents[:, -1].min() >= 0:  # the usual case: no place is empty
+            every = self.snapshot.ids_of(self.documents.reshape(-1))
+            return [every[i * k:i * k + k] for i in range(count)]
         counts = (self.documents >= 0).sum(1).tolist()
         found = self.snapshot.ids_of(self.documents[self.documents >= 0])
         lists, first = [], 0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from gossamer.core import ConfigError, DataError, StoreError
-from gossamer.layout.rows import Rows, as_rows
+from gossamer.core import DataError, StoreError
 from gossamer.retrieval.index import folder as folders
+from gossamer.retrieval.index.asking import check_engine, knobs_of, one_query, queries_of
 from gossamer.retrieval.index.background import Merger
 from gossamer.retrieval.index.build import Progress, batches_of, fill, is_stream
 from gossamer.retrieval.index.catalogue import Catalogue
@@ -20,9 +20,9 @@ from gossamer.retrieval.index.filter import Filter
 from gossamer.retrieval.index.hits import Explanation, Hits, explained
 from gossamer.retrieval.index.identifiers import checked
 from gossamer.retrieval.index.incoming import Batch
-from gossamer.retrieval.index.knobs import LEVELS, Knobs, Tuned, choose, narrowed, sweep
+from gossamer.retrieval.index.knobs import EXACT, LEVELS, Knobs, Tuned, choose, narrowed, sweep
 from gossamer.retrieval.index.merge import groups
-from gossamer.retrieval.index.sizes import sizes
+from gossamer.retrieval.index.sizes import figures, sizes
 from gossamer.retrieval.index.snapshot import Snapshot
 from gossamer.retrieval.index.stored import gathered
 from gossamer.retrieval.index.writer import Writer
@@ -87,18 +87,11 @@ class SparseIndex:
         total = len(rows) if hasattr(rows, "__len__") else 0
         batches = batches_of(rows, ids, payloads)
         if folder is None:
-            catalogue = folders.create(None, config)
-            writer = Writer(None, catalogue, config, catalogue.read().state, ())
-            fill(writer, batches, total, progress)
-            return cls(None, config, catalogue, writer, writer.snapshot())
+            writer = fill(None, config, batches, total, progress)
+            return cls(None, config, writer.catalogue, writer, writer.snapshot())
         target = folders.plain(folder)
         with folders.fresh(target) as temporary:
-            catalogue = folders.create(temporary, config)
-            try:
-                writer = Writer(temporary, catalogue, config, catalogue.read().state, ())
-                fill(writer, batches, total, progress)
-            finally:
-                catalogue.close()
+            fill(temporary, config, batches, total, progress).catalogue.close()
         return cls.load(target, writable=True, verify=False)
 
     @classmethod
@@ -212,15 +205,11 @@ class SparseIndex:
             DataError: a query that is not a sparse vector of the index's vocabulary.
         """
         if engine != "impact":
-            raise ConfigError(f"Unknown engine {engine!r}: choose 'impact'.")
+            check_engine(engine)
         snapshot = self._now()
-        rows = self._queries(queries)
-        knobs = Knobs(budget or 0, candidates or 0, True)
-        if not exact:
-            knobs = choose(recall, k, snapshot.searcher.documents, self._tuned)
-            if budget is not None or candidates is not None:
-                knobs = Knobs(knobs.budget or 1 if budget is None else budget,
-                              knobs.candidates if candidates is None else candidates)
+        rows = queries_of(queries, self.config.vocabulary)
+        knobs = EXACT if exact else knobs_of(
+            recall, k, budget, candidates, self._tuned, snapshot.searcher.documents)
         allowed = None
         if filter is not None:
             prepared = filter if isinstance(filter, Filter) else self.prepare(filter)
@@ -255,7 +244,7 @@ class SparseIndex:
             DataError: there are no queries.
         """
         choose(recall, k, 1, None)
-        rows = self._queries(queries)
+        rows = queries_of(queries, self.config.vocabulary)
         if rows.count == 0:
             raise DataError("Tuning takes some queries.")
         snapshot = self._now()
@@ -274,10 +263,7 @@ class SparseIndex:
         Raises:
             DataError: there is no such document, or not one query.
         """
-        rows = self._queries([query] if _is_row(query) else query)
-        if rows.count != 1:
-            raise DataError(f"Explain takes one query, not {rows.count}.")
-        return explained(rows, *self._located(id))
+        return explained(one_query(query, self.config.vocabulary), *self._located(id))
 
     def payload(self, id: Any) -> Any:
         """What is kept beside a document now, or None.
@@ -350,21 +336,12 @@ class SparseIndex:
 
     def stats(self) -> dict[str, Any]:
         """Figures about the index now, JSON-able."""
-        snapshot = self._now()
-        merger = self._merger
+        merger, writer = self._merger, self._writer
         return {
-            "documents": snapshot.live,
-            "deleted": snapshot.searcher.documents - snapshot.live,
-            "segments": sum(part.stored for part in snapshot.parts),
-            "waiting": sum(part.live for part in snapshot.parts if not part.stored),
-            "terms": snapshot.terms,
-            "vocabulary": max((part.segment.vocabulary for part in snapshot.parts
-                               if part.segment is not None), default=0),
-            "bytes": sum(self.bytes().values()),
-            "writable": self._writer is not None,
+            **figures(self._now()), "bytes": sum(self.bytes().values()),
+            "writable": writer is not None, "tuned": self._tuned is not None,
             "merging": merger is not None and merger.running,
-            "tuned": self._tuned is not None,
-            "trouble": None if self._writer is None else self._writer.trouble,
+            "trouble": None if writer is None else writer.trouble,
         }
 
     def ids(self) -> list[Any]:
@@ -408,14 +385,6 @@ class SparseIndex:
         self._writer.searched = True
         return self._writer.snapshot()
 
-    def _queries(self, queries: Any) -> Rows:
-        rows = queries if isinstance(queries, Rows) else as_rows(queries)
-        most = self.config.vocabulary
-        if most is not None and rows.vocabulary > most and rows.nnz and rows.terms.max() >= most:
-            raise DataError(
-                f"A query has term {int(rows.terms.max())}, outside the vocabulary of {most}.")
-        return rows
-
     def _located(self, id: Any) -> tuple[Any, int]:
         snapshot = self._now()
         wanted = checked([id], snapshot.kind)[0][0]
@@ -432,12 +401,3 @@ class SparseIndex:
     def _after_write(self) -> None:
         if self._merger is not None:
             self._merger.after_write()
-
-
-def _is_row(query: Any) -> bool:
-    if isinstance(query, Mapping):
-        return True
-    if not isinstance(query, Sequence) or not query:
-        return False
-    first = query[0]
-    return isinstance(first, tuple) and len(first) == 2 and not isinstance(first[0], tuple)

@@ -16,7 +16,7 @@ from gossamer.ops.postings import Searcher
 LEVELS = (0.80, 0.90, 0.95, 0.97, 0.98, 0.99)
 # Measured on 200,000 documents of about 106 terms with queries of 44, k = 10.
 _BASE = 200_000
-_BUDGETS = ((0.80, 6000.0), (0.90, 8000.0), (0.95, 12000.0), (0.99, 24000.0), (1.0, 60000.0))
+_BUDGETS = ((0.0, 3000.0), (0.80, 6000.0), (0.90, 8000.0), (0.95, 12000.0), (0.99, 24000.0), (1.0, 60000.0))
 _GROWTH = 0.6  # the budget for a recall grows with the documents to this power
 _CANDIDATES = 30
 _LEAST_BUDGET = 2000
@@ -39,6 +39,9 @@ class Knobs:
     budget: int
     candidates: int
     exact: bool = False
+
+
+EXACT = Knobs(0, 0, True)
 
 
 @dataclass(frozen=True)
@@ -77,18 +80,20 @@ def choose(recall: float, k: int, documents: int, tuned: Tuned | None) -> Knobs:
     if not 0 < recall <= 1:
         raise ConfigError(f"recall is {recall}; it must be over 0 and at most 1.")
     if recall == 1:
-        return Knobs(0, 0, True)
+        return EXACT
     if tuned is None:
         return _default(recall, k, documents)
     for reached, knobs in tuned.levels:
         if reached >= recall:
             return _stretched(knobs, tuned, k, documents)
-    return Knobs(0, 0, True)
+    return EXACT
 
 
 def _default(recall: float, k: int, documents: int) -> Knobs:
-    levels, budgets = zip(*_BUDGETS)
-    budget = float(np.interp(recall, levels, budgets)) * max(1.0, k / 10) ** 0.5
+    (low, below), (high, above) = next(
+        pair for pair in zip(_BUDGETS, _BUDGETS[1:]) if recall <= pair[1][0])
+    budget = below + (above - below) * (recall - low) / (high - low)
+    budget *= max(1.0, k / 10) ** 0.5
     if documents > _BASE:
         budget *= (documents / _BASE) ** _GROWTH
     return Knobs(max(_LEAST_BUDGET, round(budget)), max(_CANDIDATES, 3 * k))
@@ -125,7 +130,7 @@ def sweep(
     levels = []
     for level in sorted(set(recalls)):
         reached = [(cost, knobs) for cost, recall, knobs in tried if recall >= level]
-        best = min(reached, key=lambda pair: pair[0])[1] if reached else Knobs(0, 0, True)
+        best = min(reached, key=lambda pair: pair[0])[1] if reached else EXACT
         levels.append((float(level), best))
     return Tuned(searcher.documents, k, tuple(levels))
 
@@ -148,5 +153,5 @@ def narrowed(knobs: Knobs, found: int, live: int) -> Knobs:
     if knobs.exact or found >= live:
         return knobs
     if found < _LEAST_SHARE * live:
-        return Knobs(0, 0, True)
+        return EXACT
     return Knobs(round(knobs.budget * live / found), knobs.candidates)

@@ -127,9 +127,10 @@ def table(buffer: Buffer, name: str) -> list[dict[str, Any]]:
 def damage(path: Path) -> list[str]:
     """What is wrong with a file, array by array; empty where it is sound."""
     try:
-        buffer = path.read_bytes()
+        with open(path, "rb") as file:
+            buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         entries = table(buffer, str(path))
-    except (StoreError, OSError) as error:
+    except (StoreError, OSError, ValueError) as error:  # an empty file cannot be mapped
         return [str(error)]
     return [str(_damaged(str(path), f"the checksum of {entry['name']} is wrong"))
             for entry in entries if zlib.crc32(_span(buffer, entry)) != entry["crc32"]]
@@ -161,7 +162,8 @@ def _span(buffer: Buffer, entry: Mapping[str, Any]) -> memoryview:
 def _padded_sum(array: NDArray[Any]) -> int:
     if array.nbytes == 0:
         return 0
-    return zlib.crc32(bytes(-array.nbytes % _ALIGN), zlib.crc32(array.reshape(-1).view(np.uint8).data))
+    data = array.reshape(-1).view(np.uint8).data
+    return zlib.crc32(bytes(-array.nbytes % _ALIGN), zlib.crc32(data))
 
 
 def _aligned(count: int) -> int:

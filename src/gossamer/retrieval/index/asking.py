@@ -1,0 +1,75 @@
+"""What is asked of an index: queries as rows, and the knobs that a search runs with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gossamer.core import ConfigError, DataError
+from gossamer.layout.rows import Rows, as_rows
+from gossamer.retrieval.index.knobs import Knobs, Tuned, choose
+
+ENGINES = ("impact",)
+
+
+def queries_of(queries: Any, vocabulary: int | None) -> Rows:
+    """Queries as rows.
+
+    Raises:
+        DataError: they are no sparse vectors, or not of this vocabulary.
+    """
+    rows = queries if isinstance(queries, Rows) else as_rows(queries)
+    if vocabulary is not None and rows.vocabulary > vocabulary and rows.nnz:
+        largest = int(rows.terms.max())
+        if largest >= vocabulary:
+            raise DataError(
+                f"A query has term {largest}, outside the vocabulary of {vocabulary} terms.")
+    return rows
+
+
+def one_query(query: Any, vocabulary: int | None) -> Rows:
+    """One query, given as a row or as rows of which there is one.
+
+    Raises:
+        DataError: there are more, or none.
+    """
+    rows = queries_of([query] if _is_row(query) else query, vocabulary)
+    if rows.count != 1:
+        raise DataError(f"One query is needed, not {rows.count}.")
+    return rows
+
+
+def knobs_of(
+    recall: float, k: int, budget: int | None, candidates: int | None, tuned: Tuned | None,
+    documents: int,
+) -> Knobs:
+    """The knobs of a recall, but for those that were given.
+
+    Raises:
+        ConfigError: one is out of range.
+    """
+    for name, value, least in (("budget", budget, 1), ("candidates", candidates, 0)):
+        if value is not None and value < least:
+            raise ConfigError(f"{name} is {value}; it must be at least {least}.")
+    knobs = choose(recall, k, documents, tuned)
+    if budget is None and candidates is None:
+        return knobs
+    if knobs.exact:
+        knobs = choose(0.99, k, documents, None)
+    return Knobs(knobs.budget if budget is None else budget,
+                 knobs.candidates if candidates is None else candidates)
+
+
+def check_engine(engine: str) -> None:
+    """Raise ConfigError unless there is such an engine."""
+    if engine not in ENGINES:
+        raise ConfigError(f"Unknown engine {engine!r}: choose one of {', '.join(ENGINES)}.")
+
+
+def _is_row(query: Any) -> bool:
+    if isinstance(query, Mapping):
+        return True
+    if not isinstance(query, Sequence) or not query:
+        return False
+    first = query[0]
+    return isinstance(first, tuple) and len(first) == 2 and not isinstance(first[0], tuple)
