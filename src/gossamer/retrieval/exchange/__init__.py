@@ -8,9 +8,11 @@ from gossamer.retrieval.exchange.formats import (
     read_documents,
     write_documents,
 )
+from gossamer.retrieval.exchange.from_index import documents_of
 from gossamer.retrieval.exchange.lexicon import Lexicon, Numbers, Terms
 
 __all__ = [
-    "FORMATS", "Batch", "Format", "Lexicon", "Numbers", "Options", "Terms", "guess",
+    "FORMATS", "Batch", "Format", "Lexicon", "Numbers", "Options", "Terms", "documents_of",
+    "guess",
     "read_documents", "write_documents",
 ]
