@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,12 @@ from gossamer.ops.postings import Searcher
 LEVELS = (0.80, 0.90, 0.95, 0.97, 0.98, 0.99)
 # Measured on 200,000 documents of about 106 terms with queries of 44, k = 10.
 _BASE = 200_000
-_BUDGETS = ((0.0, 3000.0), (0.80, 6000.0), (0.90, 8000.0), (0.95, 12000.0), (0.99, 24000.0), (1.0, 60000.0))
-_GROWTH = 0.6  # the budget for a recall grows with the documents to this power
+_BUDGETS = (
+    (0.0, 3000.0), (0.80, 6000.0), (0.90, 8000.0), (0.95, 12000.0), (0.99, 24000.0), (1.0, 60000.0),
+)
+# Beyond that many, the budget and the candidates for a recall grow with the documents to these
+# powers, so as to reach the same recall on 1,000,000 of them.
+_GROWTH, _CANDIDATE_GROWTH = 0.75, 0.5
 _CANDIDATES = 30
 _LEAST_BUDGET = 2000
 # What scoring one document costs, in postings added up.
@@ -91,19 +96,19 @@ def choose(recall: float, k: int, documents: int, tuned: Tuned | None) -> Knobs:
 
 def _default(recall: float, k: int, documents: int) -> Knobs:
     (low, below), (high, above) = next(
-        pair for pair in zip(_BUDGETS, _BUDGETS[1:]) if recall <= pair[1][0])
+        pair for pair in pairwise(_BUDGETS) if recall <= pair[1][0])
     budget = below + (above - below) * (recall - low) / (high - low)
     budget *= max(1.0, k / 10) ** 0.5
-    if documents > _BASE:
-        budget *= (documents / _BASE) ** _GROWTH
-    return Knobs(max(_LEAST_BUDGET, round(budget)), max(_CANDIDATES, 3 * k))
+    larger = max(1.0, documents / _BASE)
+    candidates = max(_CANDIDATES, 3 * k) * larger**_CANDIDATE_GROWTH
+    return Knobs(max(_LEAST_BUDGET, round(budget * larger**_GROWTH)), round(candidates))
 
 
 def _stretched(knobs: Knobs, tuned: Tuned, k: int, documents: int) -> Knobs:
     wider = max(1.0, k / tuned.k)
-    larger = max(1.0, documents / max(1, tuned.documents)) ** _GROWTH
-    return Knobs(round(knobs.budget * larger * wider**0.5), round(knobs.candidates * wider),
-                 knobs.exact)
+    larger = max(1.0, documents / max(1, tuned.documents))
+    return Knobs(round(knobs.budget * larger**_GROWTH * wider**0.5),
+                 round(knobs.candidates * wider * larger**_CANDIDATE_GROWTH), knobs.exact)
 
 
 def sweep(
