@@ -128,7 +128,9 @@ def call(x: Tensor, packed: Packed, shares: tuple[int, int]) -> Tensor:
     arranged = x.shape[0] > 4
     if packed.layout == "nm":
         values, index = parts_of(packed)
-        return triton_nm.multiply(x, values, index, None, packed.shape[0], shares, arranged)
+        tall = gpu.is_tall(form_of(values, "nm", packed.shape), x.shape[0])
+        return triton_nm.multiply(x, values, index, None, packed.shape[0], shares, arranged, tall,
+                                  True)
     values, bits, starts = parts_of(packed)
     words = gpu.words_of((values, bits, starts), form_of(values, "tiled", packed.shape))
     return triton_tiled.multiply(x, (values, bits, starts), None, packed.shape[0], words, shares,

@@ -114,6 +114,29 @@ def test_a_layer_is_captured_compiled_and_differentiated(layout: str) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [HALF, torch.half, torch.float])
+def test_many_inputs_multiply_an_expanded_matrix(dtype: torch.dtype) -> None:
+    for rows, cols, batch in ((20, 128, 1), (70, 1036, 33), (1, 4, 3), (300, 2048, 17)):
+        packed = packed_for("nm", rows, cols, dtype=dtype).to("cuda")
+        x, bias = torch.randn(batch, cols, device="cuda").to(dtype), torch.randn(rows).cuda()
+        assert explain(x, packed).startswith("GPU expansion of nm")
+        expected = x.double() @ unpack(packed).double().t() + bias.double()
+        error = (linear(x, packed, bias).double() - expected).norm() / expected.norm()
+        assert float(error) < {HALF: 6e-3, torch.half: 1e-3, torch.float: 1e-5}[dtype]
+
+
+@pytest.mark.gpu
+def test_rows_are_taken_by_the_32_where_inputs_are_many() -> None:
+    for rows, cols, batch in ((6144, 4096, 16), (4100, 8192, 9), (12000, 2048, 13)):
+        packed = packed_for("nm", 64, cols)
+        parts = {name: part.repeat(-(-rows // 64), *[1] * (part.dim() - 1))[:rows].cuda()
+                 for name, part in packed.parts.items()}
+        tall = Packed("nm", (rows, cols), parts)
+        assert gpu.is_tall(form_of(tall.values, "nm", tall.shape), batch)
+        assert_right(torch.randn(batch, cols, device="cuda").to(HALF), tall)
+
+
+@pytest.mark.gpu
 def test_explain_says_what_the_kernels_do_not_take() -> None:
     def why(x: Tensor, packed: Packed) -> str:
         text = explain(x.cuda(), packed.to("cuda"))
@@ -129,8 +152,6 @@ def test_explain_says_what_the_kernels_do_not_take() -> None:
     assert "not torch.float32 by" in why(torch.randn(1, 512), tiled)
     assert "multiples of 512 columns, not 500" in why(torch.randn(1, 500).to(HALF),
                                                       packed_for("tiled", 20, 500))
-    assert "multiples of 256 columns, not 128" in why(torch.randn(1, 128).to(HALF),
-                                                      packed_for("nm", 20, 128))
     quarter = pack(torch.randn(8, 256), select(torch.rand(8, 256), nm(1, 4)), "nm", HALF)
     assert "pack the matrix as tiled" in why(torch.randn(1, 512).to(HALF),
                                              packed_for("bitmask", 20, 512))
@@ -176,6 +197,12 @@ for batch, nm in ((1, True), (5, False), (8, True), (11, True), (16, False)):
         assert (first[:, 3] == rows[:, [9, 25, 11, 27]]).all()
     else:
         assert (first.flatten(1) == rows[:, :16]).all()
+from gossamer.core import nm, select
+from gossamer.layout import pack, unpack
+from gossamer.ops.linear.triton_nm import expand
+for rows, cols in ((3, 4), (5, 1036), (2, 2048)):
+    packed = pack(torch.randn(rows, cols), select(torch.rand(rows, cols), nm(2, 4)), "nm")
+    assert torch.equal(expand(packed.values, packed.parts["index"], cols), unpack(packed))
 parts, bias = torch.randn(3, 5, 70), torch.randn(70)
 y = torch.empty(5, 70)
 finish(parts, y, bias)

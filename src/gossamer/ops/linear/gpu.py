@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gossamer.layout.tiled import longest_stream
 from gossamer.ops.linear.form import Form, Parts
+from gossamer.ops.linear.reference import result_dtype, without_autocast
 
 # bitmask only to say what to use in its place.
 LAYOUTS = ("nm", "tiled", "bitmask")
@@ -23,8 +24,11 @@ _UNARRANGED = 4
 # Columns that a warp takes at a time.
 _STEP = {"nm": 256, "tiled": 512}
 
-# Warps of layout nm that keep the device busy.
-_ENOUGH = 1100
+# Warps of layout nm that keep the device busy; where each takes 32 rows it holds more in flight.
+_ENOUGH, _ENOUGH_TALL = 1100, 700
+
+# Rows of one matrix that the expansion of layout nm takes.
+_MOST_ROWS = (1 << 16) - 1
 
 # Words of the longest stream up to which two warps' fit into the shared memory of a program.
 _TWO_FIT = 95
@@ -82,6 +86,38 @@ def refusal(x: Tensor, parts: Parts, form: Form) -> str | None:
     return None
 
 
+def refusal_of_many(x: Tensor, parts: Parts, form: Form) -> str | None:
+    """Why a 2:4 matrix is not expanded for a dense product on the GPU; None where it is."""
+    refused = device_refusal(x, parts[0])
+    if refused is not None:
+        return refused
+    if form.sizes[4:] != (2, 4):
+        return f"the GPU kernel of nm takes 2:4, not {form.sizes[4]}:{form.sizes[5]}"
+    if not 0 < form.rows <= _MOST_ROWS or form.cols == 0:
+        return f"the GPU expansion of nm takes 1 to {_MOST_ROWS} rows, not {form.rows}"
+    if not all(part.is_contiguous() for part in parts):
+        return "a part is not contiguous"
+    return None
+
+
+def account_of_many(x: Tensor, form: Form) -> str:
+    """What runs, and why."""
+    return (f"GPU expansion of {form.layout}, then torch's dense product: "
+            f"{x.numel() // form.cols} inputs, or a form that the kernel of few does not take")
+
+
+def product_of_many(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
+    """``y = x W^T + b`` for x ``[..., cols]`` by a dense matrix that is made for it."""
+    from gossamer.ops.linear import triton_nm
+
+    with torch.cuda.device(x.device):
+        dense = triton_nm.expand(parts[0], parts[1], form.cols)
+    dtype = result_dtype(x, dense)
+    with without_autocast(x.device):
+        y = torch.nn.functional.linear(x.to(dtype), dense.to(dtype))
+    return y if bias is None else y.add_(bias.to(dtype))
+
+
 def account(x: Tensor, form: Form) -> str:
     """Which kernel runs, and why."""
     batch = x.numel() // form.cols
@@ -95,6 +131,21 @@ def words_of(parts: Parts, form: Form) -> int:
     return 0 if form.layout == "nm" else -(-longest_stream(parts[2], parts[1]) // 12) * 12
 
 
+def _tall_warps(form: Form) -> int:
+    warps = 2
+    while warps < 8 and -(-form.rows // 32) * warps < _ENOUGH_TALL:
+        warps *= 2
+    return warps
+
+
+def is_tall(form: Form, batch: int) -> bool:
+    """Whether a warp of layout nm takes 32 rows, so that x is read half as often, not 16.
+
+    From nine inputs on what is read of x weighs more than a warp's turns, unless they are few.
+    """
+    return batch > 8 and form.cols // (_STEP["nm"] * _tall_warps(form)) >= 4
+
+
 def shares(form: Form, words: int, batch: int) -> tuple[int, int]:
     """Warps of a program, and programs, that share the columns of 16 rows.
 
@@ -104,7 +155,8 @@ def shares(form: Form, words: int, batch: int) -> tuple[int, int]:
     """
     blocks, warps, split = form.cols // _STEP[form.layout], 2, 1
     if form.layout == "nm":
-        while warps < 8 and -(-form.rows // 16) * warps < _ENOUGH:
+        warps = _tall_warps(form) if is_tall(form, batch) else warps
+        while not is_tall(form, batch) and warps < 8 and -(-form.rows // 16) * warps < _ENOUGH:
             warps *= 2
     elif batch <= 8 or words > _TWO_FIT:
         warps, split = 1, 4
@@ -129,7 +181,9 @@ def product(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
         if form.layout == "nm":
             from gossamer.ops.linear import triton_nm
 
-            y = triton_nm.multiply(flat, parts[0], parts[1], bias, form.rows, shared, arranged)
+            early = torch.cuda.get_device_capability(x.device) >= (9, 0)
+            y = triton_nm.multiply(flat, parts[0], parts[1], bias, form.rows, shared, arranged,
+                                   is_tall(form, flat.shape[0]), early)
         else:
             from gossamer.ops.linear import triton_tiled
 

@@ -74,6 +74,7 @@ KERNELS = Table("kernel of linear", (
     Kernel("block", block.LAYOUTS, block.refusal, block.product, block.account),
     Kernel("ablated", ablated.LAYOUTS, ablated.refusal, ablated.product, ablated.account),
     Kernel("gpu", gpu.LAYOUTS, gpu.refusal, gpu.product, gpu.account),
+    Kernel("gpu, many", ("nm",), gpu.refusal_of_many, gpu.product_of_many, gpu.account_of_many),
     Kernel("gpu blocks", gpu_blocks.LAYOUTS, gpu_blocks.refusal, gpu_blocks.product,
            gpu_blocks.account,
            Gradients(gpu_blocks.refusal, gpu_blocks.grad_x, gpu_blocks.grad_values)),

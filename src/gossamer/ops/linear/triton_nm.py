@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gossamer.ops.linear.triton_warp import (
     arrange,
+    awaited,
     choose,
     finish,
     inputs,
@@ -63,8 +64,9 @@ def _inputs(x, odd, ARRANGED: tl.constexpr):
 
 
 @triton.jit
-def _fetch(above, below, upper, lower, wanted):
+def _fetch(at, wanted):
     """Index and values of 256 columns."""
+    above, below, upper, lower = at
     return (stream(upper, wanted), stream(lower, wanted),
             stream(above, wanted), stream(below, wanted),
             stream(above + 32, wanted), stream(below + 32, wanted),
@@ -73,79 +75,142 @@ def _fetch(above, below, upper, lower, wanted):
 
 
 @triton.jit
-def _turn(c, d, now, first, second, part, WIDE: tl.constexpr, ARRANGED: tl.constexpr,
-          KIND: tl.constexpr):
-    """c, and d where WIDE, with 256 columns added."""
+def _places_of(values, index, first, share, lane, rows, cols):
+    """Where a thread finds values and index of its two rows of 16."""
+    line, part = lane // 4, lane % 4
+    top = tl.minimum(first + line, rows - 1).to(tl.int64)
+    bottom = tl.minimum(first + line + 8, rows - 1).to(tl.int64)
+    # Threads 0 and 1 of four give the first half's places, 2 and 3 the second half's.
+    return (values + top * (cols // 2) + part * 8 + share * 128,
+            values + bottom * (cols // 2) + part * 8 + share * 128,
+            index + top * (cols // 8) + (part // 2) * 16 + share * 32,
+            index + bottom * (cols // 8) + (part // 2) * 16 + share * 32)
+
+
+@triton.jit
+def _move(at, STRIDE: tl.constexpr):
+    """The same places in a warp's next columns."""
+    return (at[0] + 128 * STRIDE, at[1] + 128 * STRIDE, at[2] + 32 * STRIDE, at[3] + 32 * STRIDE)
+
+
+@triton.jit
+def _weights(now, shift, step: tl.constexpr):
+    """What a thread gives to one product: four registers of values, and their places."""
+    a, b = now[2 + step // 2 * 2], now[3 + step // 2 * 2]
+    places = _metadata(
+        now[0][step // 2 % 2 * 2], now[0][step // 2 % 2 * 2 + 1],
+        now[1][step // 2 % 2 * 2], now[1][step // 2 % 2 * 2 + 1], shift,
+        "0x6420" if step % 2 == 0 else "0x7531")
+    return a[step % 2 * 2], b[step % 2 * 2], a[step % 2 * 2 + 1], b[step % 2 * 2 + 1], places
+
+
+@triton.jit
+def _turn(c, d, e, f, now, then, first, second, part, WIDE: tl.constexpr, TALL: tl.constexpr,
+          ARRANGED: tl.constexpr, KIND: tl.constexpr):
+    """c with 256 columns added; d, the next inputs, where WIDE; e and f, the next rows, where TALL.
+    """
     odd, shift = (part & 1) != 0, (part & 1) * 4
     for step in tl.static_range(8):
-        a, b = now[2 + step // 2 * 2], now[3 + step // 2 * 2]
-        a0, a1 = a[step % 2 * 2], a[step % 2 * 2 + 1]
-        b0, b1 = b[step % 2 * 2], b[step % 2 * 2 + 1]
-        places = _metadata(
-            now[0][step // 2 % 2 * 2], now[0][step // 2 % 2 * 2 + 1],
-            now[1][step // 2 % 2 * 2], now[1][step // 2 % 2 * 2 + 1], shift,
-            "0x6420" if step % 2 == 0 else "0x7531")
+        a0, a1, a2, a3, places = _weights(now, shift, step)
         here = step * 256 if ARRANGED else step // 2 * 64 + step % 2 * 8
         taken = _inputs(first + here, odd, ARRANGED)
-        c = _product(c, a0, b0, a1, b1, taken, places, step // 4, KIND)
+        c = _product(c, a0, a1, a2, a3, taken, places, step // 4, KIND)
         if WIDE:
-            taken = _inputs(second + here, odd, ARRANGED)
-            d = _product(d, a0, b0, a1, b1, taken, places, step // 4, KIND)
-    return c, d
+            more = _inputs(second + here, odd, ARRANGED)
+            d = _product(d, a0, a1, a2, a3, more, places, step // 4, KIND)
+        if TALL:
+            a0, a1, a2, a3, places = _weights(then, shift, step)
+            e = _product(e, a0, a1, a2, a3, taken, places, step // 4, KIND)
+            if WIDE:
+                f = _product(f, a0, a1, a2, a3, more, places, step // 4, KIND)
+    return c, d, e, f
 
 
 @triton.jit(do_not_specialize=["batch"])
 def _nm_kernel(
     x, values, index, bias, y, rows, cols, batch,
-    WARPS: tl.constexpr, SPLIT: tl.constexpr, WIDE: tl.constexpr, ARRANGED: tl.constexpr,
-    BIASED: tl.constexpr, KIND: tl.constexpr,
+    WARPS: tl.constexpr, SPLIT: tl.constexpr, WIDE: tl.constexpr, TALL: tl.constexpr,
+    ARRANGED: tl.constexpr, EARLY: tl.constexpr, BIASED: tl.constexpr, KIND: tl.constexpr,
 ):
     thread = tl.arange(0, 32 * WARPS)
     # Of the columns' blocks a warp takes every `stride`th.
     share, lane = tl.program_id(1) * WARPS + thread // 32, thread % 32
-    line, part = lane // 4, lane % 4
-    top = tl.minimum(tl.program_id(0) * 16 + line, rows - 1).to(tl.int64)
-    bottom = tl.minimum(tl.program_id(0) * 16 + line + 8, rows - 1).to(tl.int64)
-    above = values + top * (cols // 2) + part * 8 + share * 128
-    below = values + bottom * (cols // 2) + part * 8 + share * 128
-    # Threads 0 and 1 of four give the first half's places, 2 and 3 the second half's.
-    upper = index + top * (cols // 8) + (part // 2) * 16 + share * 32
-    lower = index + bottom * (cols // 8) + (part // 2) * 16 + share * 32
     stride: tl.constexpr = WARPS * SPLIT
     groups: tl.constexpr = 2 if WIDE else 1
+    top = tl.program_id(0) * (32 if TALL else 16)
+    at = _places_of(values, index, top, share, lane, rows, cols)
+    below = _places_of(values, index, top + 16, share, lane, rows, cols) if TALL else at
+    part = lane % 4
     first, second = inputs(x, part // 2 * 16, share, lane, cols, batch, 256, groups, ARRANGED)
     zero, always = tl.zeros([32 * WARPS], tl.float32), tl.full([32 * WARPS], 1, tl.int32)
-    c, d = (zero, zero, zero, zero), (zero, zero, zero, zero)
+    none = (zero, zero, zero, zero)
+    c, d, e, f = none, none, none, none
     turns = cols // (256 * stride)
-    now = _fetch(above, below, upper, lower, always)
+    now = _fetch(at, always)
+    then = _fetch(below, always) if TALL else now
+    if EARLY:
+        ready = awaited(lane)
+        first, second = first + ready, second + ready
     for turn in range(turns):
-        above, below = above + 128 * stride, below + 128 * stride
-        upper, lower = upper + 32 * stride, lower + 32 * stride
-        ahead = _fetch(above, below, upper, lower, always & (turn + 1 < turns).to(tl.int32))
-        c, d = _turn(c, d, now, first, second, part, WIDE, ARRANGED, KIND)
+        wanted = always & (turn + 1 < turns).to(tl.int32)
+        at = _move(at, stride)
+        ahead = _fetch(at, wanted)
+        below = _move(below, stride) if TALL else at
+        beyond = _fetch(below, wanted) if TALL else ahead
+        c, d, e, f = _turn(c, d, e, f, now, then, first, second, part, WIDE, TALL, ARRANGED, KIND)
         first += (2048 * groups if ARRANGED else 256) * stride
         second += (2048 * groups if ARRANGED else 256) * stride
-        now = ahead
-    store(c, y, bias, rows, 0, batch, WARPS, SPLIT, BIASED)
+        now, then = ahead, beyond
+    store(c, y, bias, rows, top, 0, batch, WARPS, SPLIT, BIASED)
     if WIDE:
-        store(d, y, bias, rows, 8, batch, WARPS, SPLIT, BIASED)
+        store(d, y, bias, rows, top, 8, batch, WARPS, SPLIT, BIASED)
+    if TALL:
+        store(e, y, bias, rows, top + 16, 0, batch, WARPS, SPLIT, BIASED)
+    if TALL and WIDE:
+        store(f, y, bias, rows, top + 16, 8, batch, WARPS, SPLIT, BIASED)
 
 
 def multiply(x: Tensor, values: Tensor, index: Tensor, bias: Tensor | None, rows: int,
-             shares: tuple[int, int], arranged: bool) -> Tensor:
+             shares: tuple[int, int], arranged: bool, tall: bool = False,
+             early: bool = False) -> Tensor:
     """``y = x W^T + b`` for x ``[batch, cols]``, contiguous, at most 16 inputs.
 
     ``shares`` is the number of warps of a program, and of programs, that share the columns of 16
-    rows; their product divides the blocks of 256 columns.
+    rows, of 32 where ``tall``; their product divides the blocks of 256 columns. ``early`` is that
+    of `arrange`.
     """
     (batch, cols), (warps, split) = x.shape, shares
     y = x.new_empty((batch, rows))
     out = y if split == 1 else y.new_empty((split, batch, rows), dtype=torch.float32)
     biased = bias is not None and split == 1
-    _nm_kernel[(triton.cdiv(rows, 16), split)](
-        arrange(x, True) if arranged else x, values, index, bias if biased else y, out, rows,
-        cols, batch, WARPS=warps, SPLIT=split, WIDE=batch > 8, ARRANGED=arranged, BIASED=biased,
-        KIND="bf16" if x.dtype is torch.bfloat16 else "f16", num_warps=warps)
+    _nm_kernel[(triton.cdiv(rows, 32 if tall else 16), split)](
+        arrange(x, True, early) if arranged else x, values, index, bias if biased else y, out, rows,
+        cols, batch, WARPS=warps, SPLIT=split, WIDE=batch > 8, TALL=tall, ARRANGED=arranged,
+        EARLY=early and arranged, BIASED=biased,
+        KIND="bf16" if x.dtype is torch.bfloat16 else "f16", num_warps=warps,
+        **({"launch_pdl": True} if early and arranged else {}))
     if split > 1:
         finish(out, y, bias)
     return y
+
+
+@triton.jit
+def _expand_kernel(values, index, out, cols, width, TILE: tl.constexpr):
+    row = tl.program_id(1).to(tl.int64)
+    column = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    inside, group, place = column < cols, column // 4, column % 4
+    byte = tl.load(index + row * width + group // 2, mask=inside, other=0).to(tl.int32)
+    both = byte >> (group % 2 * 4)
+    pair = values + row * (cols // 2) + group * 2
+    first = tl.load(pair, mask=inside & ((both & 3) == place), other=0.0)
+    second = tl.load(pair + 1, mask=inside & ((both >> 2 & 3) == place), other=0.0)
+    tl.store(out + row * cols + column, tl.where((both & 3) == place, first, second), mask=inside)
+
+
+def expand(values: Tensor, index: Tensor, cols: int) -> Tensor:
+    """The dense matrix ``[rows, cols]`` of a 2:4 matrix; rows fewer than 65536."""
+    rows, tile = values.shape[0], 1024
+    out = values.new_empty((rows, cols))
+    _expand_kernel[(triton.cdiv(cols, tile), rows)](values, index, out, cols, index.shape[1],
+                                                   TILE=tile, num_warps=4)
+    return out

@@ -191,9 +191,10 @@ def _tiled_kernel(
         second += (4096 * groups if ARRANGED else 512) * stride
         masks = ahead
         _together(lane)
-    store(c, y, bias, rows, 0, batch, WARPS, SPLIT, BIASED)
+    top = tl.program_id(0) * 16
+    store(c, y, bias, rows, top, 0, batch, WARPS, SPLIT, BIASED)
     if WIDE:
-        store(d, y, bias, rows, 8, batch, WARPS, SPLIT, BIASED)
+        store(d, y, bias, rows, top, 8, batch, WARPS, SPLIT, BIASED)
 
 
 def multiply(x: Tensor, parts: tuple[Tensor, ...], bias: Tensor | None, rows: int,

@@ -60,11 +60,11 @@ def inputs(x, offset, share, lane, cols, batch, COLUMNS: tl.constexpr, GROUPS: t
 
 
 @triton.jit
-def store(parts, y, bias, rows, first, batch, WARPS: tl.constexpr, SPLIT: tl.constexpr,
+def store(parts, y, bias, rows, top, first, batch, WARPS: tl.constexpr, SPLIT: tl.constexpr,
           BIASED: tl.constexpr):
     """Add up the warps' shares of a 16 x 8 product, and store it as ``y[split, column, row]``.
 
-    Its columns begin at ``first``.
+    Its rows begin at ``top``, its columns at ``first``.
     """
     c0, c1, c2, c3 = parts
     if WARPS > 1:
@@ -72,7 +72,7 @@ def store(parts, y, bias, rows, first, batch, WARPS: tl.constexpr, SPLIT: tl.con
             (tl.reshape(c0, (WARPS, 32)), tl.reshape(c1, (WARPS, 32)),
              tl.reshape(c2, (WARPS, 32)), tl.reshape(c3, (WARPS, 32))), 0, _add)
     lane = tl.arange(0, 32)
-    row, column = tl.program_id(0) * 16 + lane // 4, first + lane % 4 * 2
+    row, column = top + lane // 4, first + lane % 4 * 2
     if BIASED:
         upper = tl.load(bias + row, mask=row < rows, other=0.0).to(tl.float32)
         lower = tl.load(bias + row + 8, mask=row + 8 < rows, other=0.0).to(tl.float32)
@@ -88,8 +88,18 @@ def store(parts, y, bias, rows, first, batch, WARPS: tl.constexpr, SPLIT: tl.con
 
 
 @triton.jit
+def awaited(lane):
+    """Zero, once the kernel before this one is through, where this one was started early."""
+    return tl.inline_asm_elementwise("griddepcontrol.wait; mov.b32 $0, 0;", "=r,r", [lane],
+                                     dtype=tl.int32, is_pure=False, pack=1)
+
+
+@triton.jit
 def _arrange_kernel(x, out, words, batch, NM: tl.constexpr, GROUPS: tl.constexpr,
-                    TILE: tl.constexpr):
+                    TILE: tl.constexpr, EARLY: tl.constexpr):
+    if EARLY:  # the next kernel may start to fetch what does not come from here
+        tl.inline_asm_elementwise("griddepcontrol.launch_dependents; mov.b32 $0, 0;", "=r,r",
+                                  [tl.arange(0, 128)], dtype=tl.int32, is_pure=False, pack=1)
     place = tl.program_id(0) * TILE + tl.arange(0, TILE)
     # out: [block of 256 columns, group of inputs, step, thread, register]
     register, thread, step = place % 4, place // 4 % 32, place // 128 % 8
@@ -107,10 +117,11 @@ def _arrange_kernel(x, out, words, batch, NM: tl.constexpr, GROUPS: tl.constexpr
     tl.store(out + place, value, mask=here < words)
 
 
-def arrange(x: Tensor, nm: bool) -> Tensor:
+def arrange(x: Tensor, nm: bool, early: bool = False) -> Tensor:
     """x ``[batch, cols]`` in the order in which the threads of a warp read it, 16 bytes at a time.
 
-    Zeros fill the batch up to a multiple of eight.
+    Zeros fill the batch up to a multiple of eight. Where ``early``, a next kernel that says so may
+    start before this one is through; from compute capability 9.0 on.
     """
     batch, cols = x.shape
     groups = -(-batch // INPUTS)
@@ -118,7 +129,7 @@ def arrange(x: Tensor, nm: bool) -> Tensor:
     count, tile = groups * INPUTS * cols // 2, 512
     _arrange_kernel[(triton.cdiv(count, tile),)](
         x.view(torch.int32), out.view(torch.int32), cols // 2, batch, NM=nm, GROUPS=groups,
-        TILE=tile, num_warps=4)
+        TILE=tile, EARLY=early, num_warps=4)
     return out
 
 
