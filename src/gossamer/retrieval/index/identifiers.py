@@ -113,13 +113,15 @@ class Ids:
         return Ids.of(self.take(rows), "str")
 
     def find(self, wanted: Sequence[Id], keys: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The document of each wanted identifier, -1 where there is none.
+        """The last document of each wanted identifier, -1 where there is none.
+
+        Where one was deleted and added again it is there twice, and the last can be alive.
 
         Args:
             wanted: identifiers of this kind.
             keys: their `keys_of`.
         """
-        at = np.searchsorted(self.keys, keys)
+        at = np.searchsorted(self.keys, keys, side="right") - 1
         rows = self._rows_at(at, keys)
         if self.kind == "int":
             return rows
@@ -128,7 +130,7 @@ class Ids:
             asked = [wanted[i] for i in open_.tolist()]
             same = np.array([a == b for a, b in zip(self.take(rows[open_]), asked)], np.bool_)
             open_ = open_[~same]
-            at[open_] += 1
+            at[open_] -= 1
             rows[open_] = self._rows_at(at[open_], keys[open_])
             open_ = open_[rows[open_] >= 0]
         return rows
@@ -136,9 +138,9 @@ class Ids:
     def _rows_at(self, at: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int64]:
         if len(self.keys) == 0:
             return np.full(len(keys), -1, np.int64)
-        inside = np.minimum(at, len(self.keys) - 1)
+        inside = np.maximum(at, 0)
         rows = inside if self.order is None else self.order[inside].astype(np.int64)
-        return np.where((self.keys[inside] == keys) & (at < len(self.keys)), rows, -1)
+        return np.where((self.keys[inside] == keys) & (at >= 0), rows, -1)
 
 
 def concatenated(parts: Sequence[Ids]) -> Ids:
