@@ -56,6 +56,9 @@ inline uint16_t round_to_half(float value) {
 // The kernels of the instruction set in force.
 const Kernels& kernels();
 
+// Those for this matrix: AVX-512 has none of its own for weights on a grid, and takes AVX2's.
+const Kernels& kernels_of(const Matrix& w);
+
 // First row of a part, where rows are shared out by their bytes.
 int64_t split_row(const Matrix& w, int64_t part, int64_t parts);
 

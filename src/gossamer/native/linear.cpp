@@ -49,12 +49,19 @@ const Kernels& kernels() {
   return plain_kernels();
 }
 
+const Kernels& kernels_of(const Matrix& w) {
+#if GOSSAMER_X86
+  if (w.grid.bits != 0 && current_isa() == Isa::avx512) return avx2_kernels();
+#endif
+  return kernels();
+}
+
 namespace {
 
 // Bytes of the rows before this one, the measure by which rows are shared out.
 int64_t bytes_before(const Matrix& w, int64_t row) {
   const int64_t values = first_value(w, row);
-  int64_t bytes = values * value_bytes(w);
+  int64_t bytes = w.grid.bits == 4 ? values / 2 : values * value_bytes(w);
   if (w.layout == Layout::csr || w.layout == Layout::condensed) bytes += values * (w.wide ? 4 : 2);
   if (w.layout == Layout::bitmask) bytes += row * row_bytes(w);
   return bytes + row;
@@ -171,7 +178,7 @@ int64_t parts_of(const Matrix& w, int64_t batch, int64_t threads) {
 
 void multiply(const Call& call) {
   static thread_local Scratch input_memory, sum_memory;
-  const Kernels& k = kernels();
+  const Kernels& k = kernels_of(call.w);
   const int64_t width = padded(call.w.cols);
   float* buffer = input_memory.get<float>(call.batch * width);
   Shared all{&call, &k, {}, buffer, nullptr, parts_of(call.w, call.batch, call.threads)};
@@ -198,7 +205,7 @@ struct Expansion {
 void expand_part(void* context, int64_t part) {
   static thread_local Scratch memory;
   const Expansion& job = *static_cast<const Expansion*>(context);
-  const Kernels& k = kernels();
+  const Kernels& k = kernels_of(job.w);
   const int64_t cols = job.w.cols, width = padded(cols);
   float* row = memory.get<float>(width + k.scratch(job.w) / 4 + 16);
   const int64_t r1 = job.count * (part + 1) / job.parts;
@@ -266,8 +273,29 @@ Matrix matrix(int layout, const Shape& shape, const Parts& parts, bool half, boo
   const auto [values, index, starts] = parts;
   return {static_cast<Layout>(layout), rows, cols, pointer(values), half, pointer(index), wide,
           static_cast<const int64_t*>(pointer(starts)), kept, nnz, n, m,
-          n > 0 ? places_of(n, m) : Places{}};
+          n > 0 ? places_of(n, m) : Places{}, {}};
 }
+
+namespace {
+
+// addresses of scales and zeros, runs a row, bits of a code
+using GridArguments = std::tuple<uintptr_t, uintptr_t, int64_t, int>;
+
+Matrix on_grid(Matrix w, const GridArguments& arguments) {
+  const auto [scales, zeros, runs, bits] = arguments;
+  w.grid = {bits, static_cast<const float*>(pointer(scales)),
+            static_cast<const uint8_t*>(pointer(zeros)), runs};
+  return w;
+}
+
+void expand_rows(const Matrix& w, int64_t first, int64_t count, uintptr_t out, bool half,
+                 int64_t threads) {
+  Expansion job{w, first, count, reinterpret_cast<void*>(out), half, 1};
+  job.parts = std::clamp<int64_t>(count * w.cols * 4 / kWorth, 1, threads);
+  parallel(job.parts, expand_part, &job);
+}
+
+}  // namespace
 
 void bind_linear(nb::module_& m) {
   m.def("linear", [](int layout, Shape shape, Parts parts, bool half, bool wide, uintptr_t x,
@@ -280,10 +308,20 @@ void bind_linear(nb::module_& m) {
   m.def("expand", [](int layout, Shape shape, Parts parts, bool half, bool wide, int64_t first,
                      int64_t count, uintptr_t out, bool out_half, int64_t threads) {
     nb::gil_scoped_release unlocked;
-    Expansion job{matrix(layout, shape, parts, half, wide), first, count,
-                  reinterpret_cast<void*>(out), out_half, 1};
-    job.parts = std::clamp<int64_t>(count * job.w.cols * 4 / kWorth, 1, threads);
-    parallel(job.parts, expand_part, &job);
+    expand_rows(matrix(layout, shape, parts, half, wide), first, count, out, out_half, threads);
+  });
+  m.def("grid_linear", [](int layout, Shape shape, Parts parts, GridArguments grid, uintptr_t x,
+                          bool x_half, int64_t batch, uintptr_t bias, bool bias_half, uintptr_t y,
+                          int64_t threads) {
+    nb::gil_scoped_release unlocked;
+    multiply({on_grid(matrix(layout, shape, parts, false, false), grid), {pointer(x), x_half},
+              batch, {pointer(bias), bias_half}, reinterpret_cast<void*>(y), x_half, threads});
+  });
+  m.def("grid_expand", [](int layout, Shape shape, Parts parts, GridArguments grid, int64_t first,
+                          int64_t count, uintptr_t out, int64_t threads) {
+    nb::gil_scoped_release unlocked;
+    expand_rows(on_grid(matrix(layout, shape, parts, false, false), grid), first, count, out, false,
+                threads);
   });
   m.def("read", [](uintptr_t bytes, int64_t count, int64_t threads) {
     nb::gil_scoped_release unlocked;

@@ -18,6 +18,15 @@ struct Places {
   int bits, columns;      // of one chunk
 };
 
+// Weights on a grid: values are codes of a few bits, and a weight is (code - zero) * scale, with one
+// scale and zero for each run of columns of each row.
+struct Grid {
+  int bits;             // of a code, 8 or 4; 0 where values are weights
+  const float* scales;  // [rows, runs]
+  const uint8_t* zeros;
+  int64_t runs;
+};
+
 struct Matrix {
   Layout layout;
   int64_t rows, cols;
@@ -30,6 +39,7 @@ struct Matrix {
   int64_t nnz;            // values in all
   int64_t n, m;           // N:M of layout nm
   Places places;          // of layout nm, where its groups fill whole chunks
+  Grid grid;
 };
 
 // One input vector in the orders that kernels ask for; each is padded with zeros to a multiple of
@@ -76,7 +86,9 @@ static inline int64_t first_value(const Matrix& w, int64_t row) {
   return w.starts != nullptr ? w.starts[row] : row * w.kept;
 }
 
-static inline int64_t value_bytes(const Matrix& w) { return w.half ? 2 : 4; }
+static inline int64_t value_bytes(const Matrix& w) {
+  return w.grid.bits != 0 ? 1 : w.half ? 2 : 4;
+}
 
 static inline float as_float(uint16_t half) {
   const uint32_t bits = static_cast<uint32_t>(half) << 16;

@@ -4,6 +4,7 @@
 // gemv cuts its rows into a few segments and walks them side by side, one row of each at a time.
 #include <immintrin.h>
 
+#include "codes_avx2.h"
 #include "expand_avx2.h"
 #include "linear.h"
 
@@ -11,7 +12,8 @@ namespace gossamer {
 
 static int64_t scratch_bytes(const Matrix& w) {
   const bool sparse = w.layout == Layout::bitmask || w.layout == Layout::nm;
-  return sparse ? kStreams * stream_bytes(w) : 0;
+  const int64_t row = w.grid.bits != 0 ? padded(w.cols) * 4 : 0;
+  return sparse ? kStreams * stream_bytes(w) + row : 0;
 }
 
 static Order x_order(const Matrix& w) {
@@ -175,9 +177,28 @@ static void gemv_of(const Matrix& w, const Input& x, int64_t r0, int64_t r1, flo
   }
 }
 
+static void product(const float* w, int64_t ldw, int64_t rows, const float* x, int64_t ldx,
+                    int64_t batch, int64_t width, float* y, int64_t ldy);
+
+// Codes whose scales change inside of a step.
+static void expanded_row(const Matrix& w, const float* x, Rows rows, float* y, char* scratch) {
+  const int64_t width = padded(w.cols);
+  float* row = reinterpret_cast<float*>(scratch + kStreams * stream_bytes(w));
+  expand_grid(w, rows.row, row, scratch);
+  y[rows.row] = 0.0f;
+  product(row, width, 1, x, width, 1, width, y + rows.row, 1);
+}
+
 static void gemv(const Matrix& w, const Input& x, int64_t r0, int64_t r1, float* y, char* scratch) {
-  if (w.half) gemv_of<true>(w, x, r0, r1, y, scratch);
-  else gemv_of<false>(w, x, r0, r1, y, scratch);
+  if (w.grid.bits != 0 && runs_are_whole(w, kCodeStep)) {
+    walk<4, codes<4>, codes<1>>(w, x.natural, r0, r1, y, scratch);
+  } else if (w.grid.bits != 0) {
+    walk<1, expanded_row, expanded_row>(w, x.natural, r0, r1, y, scratch);
+  } else if (w.half) {
+    gemv_of<true>(w, x, r0, r1, y, scratch);
+  } else {
+    gemv_of<false>(w, x, r0, r1, y, scratch);
+  }
 }
 
 static void expand_bits(const Matrix& w, int64_t row, float* out, char* scratch) {
@@ -204,6 +225,10 @@ static void expand_bits(const Matrix& w, int64_t row, float* out, char* scratch)
 }
 
 static void expand(const Matrix& w, int64_t row, float* out, char* scratch) {
+  if (w.grid.bits != 0) {
+    expand_grid(w, row, out, scratch);
+    return;
+  }
   if (w.layout == Layout::bitmask || w.layout == Layout::nm) {
     expand_bits(w, row, out, scratch);
     return;

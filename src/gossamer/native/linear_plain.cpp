@@ -1,4 +1,5 @@
 // The kernels in plain C++: right everywhere, and the only ones on CPUs without AVX2.
+#include "codes.h"
 #include "linear.h"
 
 namespace gossamer {
@@ -38,7 +39,7 @@ static void gemv(const Matrix& w, const Input& x, int64_t r0, int64_t r1, float*
   for (int64_t row = r0; row < r1; ++row) {
     float sum[2] = {0, 0};
     each_value(w, row, [&](int64_t value, int64_t column) {
-      sum[value & 1] += value_at(w, value) * x.natural[column];
+      sum[value & 1] += weight_at(w, row, column, value) * x.natural[column];
     });
     y[row] = sum[0] + sum[1];
   }
@@ -46,7 +47,9 @@ static void gemv(const Matrix& w, const Input& x, int64_t r0, int64_t r1, float*
 
 static void expand(const Matrix& w, int64_t row, float* out, char*) {
   std::memset(out, 0, padded(w.cols) * sizeof(float));
-  each_value(w, row, [&](int64_t value, int64_t column) { out[column] = value_at(w, value); });
+  each_value(w, row, [&](int64_t value, int64_t column) {
+    out[column] = weight_at(w, row, column, value);
+  });
 }
 
 static void product(const float* w, int64_t ldw, int64_t rows, const float* x, int64_t ldx,

@@ -53,6 +53,28 @@ static constexpr ControlTables two_four_controls() {
   return tables;
 }
 
+struct CodeTable {
+  uint8_t bytes[kTable];
+};
+
+// For every mask byte, a control that puts packed bytes into the lowest bytes of the eight 32-bit
+// lanes where the mask is set. In either half of the source, eight codes stand before a float that
+// gives the other bytes, and all of them where the mask is not set.
+static constexpr CodeTable code_controls() {
+  CodeTable table = {};
+  for (int mask = 0; mask < 256; ++mask) {
+    int next = 0;
+    for (int lane = 0; lane < 8; ++lane) {
+      uint8_t* a = table.bytes + mask * kControl + 4 * lane;
+      a[0] = static_cast<uint8_t>((mask >> lane & 1) != 0 ? next++ : 8);
+      a[1] = 9;
+      a[2] = 10;
+      a[3] = 11;
+    }
+  }
+  return table;
+}
+
 struct LaneTable {
   int32_t lanes[256 * 8];
 };

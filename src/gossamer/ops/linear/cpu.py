@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 
 import torch
@@ -134,7 +135,18 @@ def expand_rows(parts: Parts, form: Form, first: int, out: Tensor) -> None:
 
 def multiply_expanded(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
     """``y = x W^T + b`` by torch's product with expanded blocks of rows, for large batches."""
-    dtype = result_dtype(x, parts[0])
+    return multiply_blocks(x, bias, form, result_dtype(x, parts[0]),
+                           lambda first, out: expand_rows(parts, form, first, out))
+
+
+def multiply_blocks(
+    x: Tensor, bias: Tensor | None, form: Form, dtype: torch.dtype,
+    expand: Callable[[int, Tensor], None],
+) -> Tensor:
+    """``y = x W^T + b`` in this dtype, by torch's product with blocks of rows.
+
+    ``expand(first, out)`` fills ``out [count, cols]`` with the dense rows from ``first`` on.
+    """
     # Without instructions for it, torch's product of bfloat16 is several times slower than float32.
     product = _FLOAT if dtype is _HALF and not core().has_avx512_bf16() else dtype
     given = x.to(product)
@@ -143,7 +155,7 @@ def multiply_expanded(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) 
     block = given.new_empty((min(height, form.rows), form.cols))
     for first in range(0, form.rows, height):
         some = block[: form.rows - first]
-        expand_rows(parts, form, first, some)
+        expand(first, some)
         with without_autocast(x.device):
             y[..., first : first + height] = given @ some.t()
     return (y if bias is None else y.add_(bias)).to(dtype)

@@ -13,6 +13,7 @@ from gossamer.core.registry import Registration
 from gossamer.ops.linear import (
     ablated,
     block,
+    codes,
     cpu,
     gpu,
     gpu_blocks,
@@ -70,6 +71,7 @@ KERNELS = Table("kernel of linear", (
     Kernel("cpu, few", cpu.LAYOUTS, cpu.refusal_of_few, cpu.product, cpu.account),
     Kernel("panel", panel.LAYOUTS, panel.refusal, panel.product, panel.account),
     Kernel("cpu", cpu.LAYOUTS, cpu.refusal, cpu.product, cpu.account),
+    Kernel("codes", codes.LAYOUTS, codes.refusal, codes.product, codes.account),
     Kernel("grouped", grouped.LAYOUTS, grouped.refusal, grouped.product, grouped.account),
     Kernel("block", block.LAYOUTS, block.refusal, block.product, block.account),
     Kernel("ablated", ablated.LAYOUTS, ablated.refusal, ablated.product, ablated.account),
