@@ -105,7 +105,13 @@ int64_t collect(Meeting& m, int64_t at, uint32_t floor, int64_t room, int64_t* f
                                             w.found.data(), room, found);
 }
 
-// The best `count` sums of at least `floor`; those of 8 bits are set to zero. Returns how many.
+int64_t stopped(const Worker& w, int64_t found, uint32_t most) {
+  return std::count_if(w.found.begin(), w.found.begin() + found,
+                       [&](const Candidate& c) { return c.partial == most; });
+}
+
+// The best `count` sums of at least `floor`; those of 8 bits are set to zero. Returns how many, or
+// -1 where too many stopped at 255 to be told apart.
 int64_t best_sums(Meeting& m, int64_t count, uint32_t floor) {
   Worker& w = m.worker;
   const uint32_t most = m.knobs.exact ? kMostWide : kMostNarrow;
@@ -113,14 +119,15 @@ int64_t best_sums(Meeting& m, int64_t count, uint32_t floor) {
   const int64_t room = 4 * count + 2 * kStep;
   if (static_cast<int64_t>(w.found.size()) < room) w.found.resize(room);
   int64_t found = 0, at = 0;
-  while (true) {
+  while (at < m.segment.documents) {
     at = collect(m, at, floor, room, &found);
     found = keep_best(m, found, count);
-    if (at >= m.segment.documents) return found;
-    if (found == count) floor = std::max(floor, w.found[count - 1].partial + 1);
-    if (floor > most) break;
+    if (!m.knobs.exact && stopped(w, found, most) > count / 8) {
+      std::fill(w.narrow.begin() + at, w.narrow.begin() + m.segment.documents, 0);
+      return -1;
+    }
+    if (found == count) floor = std::min(std::max(floor, w.found[count - 1].partial + 1), most);
   }
-  if (!m.knobs.exact) std::fill(w.narrow.begin() + at, w.narrow.begin() + m.segment.documents, 0);
   return found;
 }
 
@@ -196,11 +203,14 @@ void score_pool(Worker& w, const Knobs& knobs, const SearchKernels& kernels, flo
   }
 }
 
+constexpr float kAnyScore = std::numeric_limits<float>::infinity();
+
 void pour(Meeting& m, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     const Candidate& c = m.worker.found[i];
-    m.worker.pool.push_back(
-        {static_cast<float>(c.partial) * m.unit, c.document, &m.segment});
+    const bool unknown = !m.knobs.exact && c.partial == kMostNarrow;
+    const float estimate = unknown ? kAnyScore : static_cast<float>(c.partial) * m.unit;
+    m.worker.pool.push_back({estimate, c.document, &m.segment});
   }
 }
 
@@ -209,22 +219,27 @@ bool likelier(const Prospect& a, const Prospect& b) {
   return a.segment != b.segment ? a.segment < b.segment : a.document < b.document;
 }
 
-constexpr float kAnyScore = std::numeric_limits<float>::infinity();
-
-// One budget for all segments, and one pool: what a segment brings must beat what others brought.
+// One budget for all segments, one unit, and one pool: what a segment brings must beat what others
+// brought. A document that has the `count`-th best posting of every list stops at 255; where that is
+// too low to tell documents apart the unit grows.
 void search_some(std::vector<Meeting>& meetings, Worker& w, const Knobs& knobs,
                  const SearchKernels& kernels, Cost& cost) {
   const int64_t count = std::max(knobs.candidates, knobs.k);
   cut_to_spend({w.lists.data(), w.lists.data() + w.lists.size()}, knobs.budget);
+  float unit = 0.0f;
+  for (const Meeting& m : meetings) unit = std::max(unit, score_at(m.lists, count) / kMostNarrow);
   for (Meeting& m : meetings) {
-    m.unit = set_unit(m.lists, count, kMostNarrow);
-    add_up(m, w.narrow.data());
-    uint32_t floor = 1;
-    if (static_cast<int64_t>(w.pool.size()) == count) {
-      const float units = w.pool.back().estimate / m.unit;
-      floor = static_cast<uint32_t>(std::min(std::max(units, 1.0f), 255.0f));
+    int64_t found = -1;
+    for (; found < 0; unit *= found < 0 ? 4.0f : 1.0f) {
+      m.unit = unit;
+      set_unit(m.lists, unit);
+      for (TermList& list : m.lists) list.taken = 0;
+      add_up(m, w.narrow.data());
+      float floor = 1.0f;
+      if (static_cast<int64_t>(w.pool.size()) == count) floor = w.pool.back().estimate / unit;
+      found = best_sums(m, count, static_cast<uint32_t>(std::min(std::max(floor, 1.0f), 255.0f)));
     }
-    pour(m, best_sums(m, count, floor));
+    pour(m, found);
     std::sort(w.pool.begin(), w.pool.end(), likelier);
     if (static_cast<int64_t>(w.pool.size()) > count) w.pool.resize(count);
   }
@@ -256,7 +271,10 @@ float first_threshold(Meeting& m) {
 // Adds up enough that everything which may pass the threshold shows.
 void search_every(Meeting& m) {
   Worker& w = m.worker;
-  m.unit = set_unit(m.lists, 0, kMostWide);
+  // Rounding adds less than two units a list.
+  const float lists = static_cast<float>(m.lists.last - m.lists.first);
+  m.unit = score_at(m.lists, 0) / (static_cast<float>(kMostWide) - 2.0f * lists - 16.0f);
+  set_unit(m.lists, m.unit);
   const float units = std::max(first_threshold(m), 0.0f) / m.unit;
   uint32_t missing = cut_to_leave(m.lists, kMissing * units);
   add_up(m, w.wide.data());

@@ -88,19 +88,19 @@ uint32_t code_at(const TermList& list, int64_t rank) {
   return list.head->rest[i] + 1u;
 }
 
-float set_unit(const Lists& lists, int64_t rank, uint32_t most) {
-  double sum = 0.0, count = 0.0;
+float score_at(const Lists& lists, int64_t rank) {
+  float sum = 0.0f;
   for (const TermList& list : lists) {
-    sum += static_cast<double>(list.weight) * (rank == 0 ? kCodeMask : code_at(list, rank));
-    count += 1.0;
+    sum += list.weight * static_cast<float>(rank == 0 ? kCodeMask : code_at(list, rank));
   }
-  // Each contribution is rounded up by less than a unit, and so is each factor.
-  const double unit = sum / (rank == 0 ? most - 2.0 * count : most);
+  return sum;
+}
+
+void set_unit(const Lists& lists, float unit) {
   for (TermList& list : lists) {
-    const double factor = std::ceil(256.0 * list.weight / unit);
-    list.factor = static_cast<uint32_t>(std::min(factor, 65536.0 * 256.0 / 255.0));
+    const float factor = std::ceil(256.0f * list.weight / unit);
+    list.factor = static_cast<uint32_t>(std::min(factor, 65536.0f * 256.0f / 255.0f));
   }
-  return static_cast<float>(unit);
 }
 
 void cut_to_spend(const Lists& lists, int64_t budget) {

@@ -40,9 +40,12 @@ void open_lists(const Segment& segment, const Query& query, std::vector<TermList
 // A code that the `rank` best postings of a list have at least.
 uint32_t code_at(const TermList& list, int64_t rank);
 
-// Contributions become whole numbers of the unit that is returned. Where `rank` is 0 no sum of them
-// passes `most`; else `most` is the sum of what the rank-th posting of every list contributes.
-float set_unit(const Lists& lists, int64_t rank, uint32_t most);
+// The score of a document that has the `rank`-th best posting of every list; with rank 0, of one that
+// has the best code of every list.
+float score_at(const Lists& lists, int64_t rank);
+
+// Contributions become whole numbers of this unit, rounded up.
+void set_unit(const Lists& lists, float unit);
 
 inline int64_t reach(const TermList& list) {
   return list.corner < 0 ? 0 : list.head->reach[list.corner];

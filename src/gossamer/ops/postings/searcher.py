@@ -84,7 +84,8 @@ class Searcher:
         Args:
             queries: rows; terms beyond a segment's vocabulary match nothing.
             k: at least 1.
-            budget: postings added up for a query, over all segments together.
+            budget: postings added up for a query, over all segments together; a query whose best
+                sums cannot be told apart is added up again in larger units.
             candidates: documents scored for a query and segment; at least k are.
             exact: ignore budget and candidates and return what a scan would.
             allowed: a bit a document for each segment: only these may be found.
