@@ -26,7 +26,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 def test_alone_it_prints_an_overview_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert entry([]) == 0
     printed = capsys.readouterr().out
-    for command in ("frontier", "prune", "inspect", "pack", "systems", "show", "evidence"):
+    for command in ("frontier", "prune", "inspect", "pack", "index", "systems", "show", "evidence"):
         assert f"\n  {command}" in printed
 
 

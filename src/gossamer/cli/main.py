@@ -21,6 +21,7 @@ COMMANDS = MappingProxyType({
     "inspect": ("folders", "run_inspect", "bits a weight, patterns and lints of a saved model"),
     "pack": ("folders", "run_pack", "save a model folder again in another layout"),
     "export": ("export", "run", "a language model as an ONNX file, with dense zeros"),
+    "index": ("index", "run", "build, change, search and serve an index of sparse vectors"),
     "systems": ("systems", "run_systems", "list the systems: what each keeps, and its paper"),
     "show": ("systems", "run_show", "everything known of one system"),
     "evidence": ("evidence", "run", "measure the claims of systems against their baselines"),

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from gossamer.core import StoreError
 from gossamer.retrieval.encoders.encoder import Encoder, Names, keep, read_kept
+from gossamer.retrieval.encoders.query import read_queries
 from gossamer.retrieval.encoders.words import WordEncoder
 
-__all__ = ["Encoder", "Names", "WordEncoder", "keep", "open_encoder"]
+__all__ = ["Encoder", "Names", "WordEncoder", "keep", "open_encoder", "read_queries"]
 
 
 def open_encoder(index_folder: Path) -> Encoder | None:

@@ -71,8 +71,8 @@ class Service:
 
     def search(self, wanted: Search) -> dict[str, Any]:
         """Hits of one query, or of several."""
-        start = time.perf_counter()
         queries = self.reader.rows(wanted.queries, "query", queries=True)
+        start = time.perf_counter()
         hits = self.index.search(
             queries, wanted.k, wanted.recall, budget=wanted.budget, candidates=wanted.candidates,
             exact=wanted.exact, filter=wanted.ids)
