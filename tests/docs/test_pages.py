@@ -9,7 +9,7 @@ import pytest
 import torch
 import tyro
 
-from gossamer.cards import cards
+from gossamer.cards import cards, get_system
 from gossamer.cli import main
 from gossamer.models.mobilenet import SMALL, MobileNet
 from tests.docs.pages import GENERATED, PAGES, ROOT, WRITTEN, code_blocks, commands, name
@@ -59,6 +59,8 @@ def test_the_recipe_on_a_reference_page_runs(card) -> None:
         assert space["result"].speedup > 1
     elif "images" in source:
         assert space["result"].density == pytest.approx(0.1, abs=0.01)
+    elif card.family == "retrieval":
+        assert get_system(card.id).__name__ in space
     else:
         assert space["result"].checks
 

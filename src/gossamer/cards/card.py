@@ -13,6 +13,7 @@ from gossamer.core.errors import ConfigError, unknown
 FAMILIES = {
     "hardware": "gossamer.measure.hardware.systems",
     "prune": "gossamer.prune.systems",
+    "retrieval": "gossamer.retrieval.systems",
 }
 
 

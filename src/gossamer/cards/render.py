@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import doctest
 import inspect
 import sys
 from collections.abc import Iterable, Mapping
@@ -33,7 +34,7 @@ def system_page(card: Card, system: type) -> str:
         "## Ours\n\n" + _bullets(card.ours, "Implemented, not measured."),
         "## Where ours differs\n\n" + _bullets(card.differs, "Nowhere that is known."),
         "## Needs\n\n" + _bullets(card.needs, "The weights alone."),
-        "## Run it\n\n" + _recipe(card, prunes),
+        "## Run it\n\n" + _recipe(card, system, prunes),
     ]
     return "\n\n".join(section for section in sections if section.strip()) + "\n"
 
@@ -88,7 +89,12 @@ def _bullets(lines: Iterable[str], otherwise: str) -> str:
     return "\n".join(f"- {line}" for line in lines) or otherwise
 
 
-def _recipe(card: Card, prunes: bool) -> str:
+def _recipe(card: Card, system: type, prunes: bool) -> str:
+    if card.family == "retrieval":
+        examples = doctest.DocTestParser().get_examples(inspect.cleandoc(system.__doc__ or ""))
+        source = "".join(example.source for example in examples)
+        return (f"```sh\ngossamer show {card.id}\ngossamer evidence {card.id}\n```\n\n"
+                f"```python\n{source}```")
     if card.family == "hardware":
         command, call = f"predict MODEL --device {card.id} --density 0.1", "().run(model)"
     elif prunes:

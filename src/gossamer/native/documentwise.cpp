@@ -28,10 +28,10 @@ void scan(Meeting& m) {
     m.cost.postings += c.length;
   }
   for (int64_t d = 0; d < m.lists.documents; ++d) {
-    if (sums[d] == 0.0) continue;
-    ++m.cost.scored;
-    if (sums[d] > m.threshold) m.offer(static_cast<uint32_t>(d), sums[d]);
+    const double sum = sums[d];
     sums[d] = 0.0;
+    m.cost.scored += sum != 0.0;
+    if (sum > m.threshold) m.offer(static_cast<uint32_t>(d), sum);
   }
 }
 

@@ -81,9 +81,17 @@ struct Cursor {
   void seek(uint32_t document) {
     if (at >= length || ids[at] >= document) return;
     const int64_t b = block_of(document, at / kBlock);
-    const int64_t end = std::min((b + 1) * kBlock, length);
     at = std::max(at, b * kBlock);
-    while (at < end && ids[at] < document) ++at;
+    int64_t size = std::min((b + 1) * kBlock, length) - at;
+    if (size <= 0) return;
+    // Without branches: where in its block a document lies cannot be foreseen.
+    const uint32_t* base = ids + at;
+    while (size > 1) {
+      const int64_t half = size / 2;
+      base += base[half - 1] < document ? half : 0;
+      size -= half;
+    }
+    at = base - ids + (*base < document ? 1 : 0);
   }
 
   // What it adds to a document between `from` and where it stands.
@@ -100,7 +108,9 @@ struct Worker {
   std::vector<Cursor> cursors;  // in the order of the query, in which scores are added up
   std::vector<Cursor*> order;
   std::vector<double> rest;     // sums of bounds of the lists before, in that order
-  std::vector<double> sums;
+  std::vector<double> sums;     // of all documents
+  std::vector<double> window;   // of those of a window
+  std::vector<uint64_t> seen;   // a bit for each of those that has a sum
   std::vector<Hit> top;  // a heap, the worst first
 
   Cost search(const std::vector<Lists>& segments, const uint64_t* const* allowed,

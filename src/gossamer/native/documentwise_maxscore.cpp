@@ -10,8 +10,8 @@ namespace gossamer::documentwise {
 namespace {
 
 struct Window {
-  double sums[kWindow];
-  uint64_t seen[kWindow / 64];
+  double* sums;
+  uint64_t* seen;
 };
 
 // What a list adds at most to a document of [base, end).
@@ -83,7 +83,7 @@ void walk(Meeting& m, Cursor& c, uint32_t end, size_t others) {
   }
 }
 
-void add_up(Meeting& m, Window& window, Cursor& c, uint32_t base, uint32_t end) {
+void add_up(Meeting& m, const Window& window, Cursor& c, uint32_t base, uint32_t end) {
   const int64_t before = c.at;
   int64_t i = c.at;
   for (; i < c.length && c.ids[i] < end; ++i) {
@@ -95,7 +95,7 @@ void add_up(Meeting& m, Window& window, Cursor& c, uint32_t base, uint32_t end) 
   m.cost.postings += i - before;
 }
 
-void search_window(Meeting& m, Window& window, uint32_t base, uint32_t end, size_t others) {
+void search_window(Meeting& m, const Window& window, uint32_t base, uint32_t end, size_t others) {
   std::vector<Cursor*>& order = m.worker.order;
   if (others + 1 == order.size()) return walk(m, *order[others], end, others);
   for (size_t i = others; i < order.size(); ++i) add_up(m, window, *order[i], base, end);
@@ -118,7 +118,9 @@ void search_window(Meeting& m, Window& window, uint32_t base, uint32_t end, size
 
 void maxscore(Meeting& m, bool blocks) {
   Worker& w = m.worker;
-  static thread_local Window window{};
+  w.window.resize(kWindow, 0.0);
+  w.seen.resize(kWindow / 64, 0);
+  const Window window{w.window.data(), w.seen.data()};
   w.order.clear();
   for (Cursor& c : w.cursors) {
     c.bound = c.most;

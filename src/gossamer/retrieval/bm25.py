@@ -45,6 +45,7 @@ class BM25:
     Robertson and Walker 1994; Lv and Zhai, SIGIR 2011 and CIKM 2011; the variants are compared by
     Kamphuis, de Vries, Boytsov and Lin, ECIR 2020.
 
+    >>> from gossamer.retrieval import BM25
     >>> impacts = BM25().fit(["a flat plate", "flow past a flat plate", "shear flow"])
     >>> impacts.words, impacts.rows.count
     (('flat', 'plate', 'flow', 'past', 'shear'), 3)

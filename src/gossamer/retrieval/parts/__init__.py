@@ -1,0 +1,1 @@
+"""Parts that systems of the family share."""
