@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,9 +49,10 @@ def knobs_of(
     Raises:
         ConfigError: one is out of range.
     """
-    for name, value, least in (("budget", budget, 1), ("candidates", candidates, 0)):
-        if value is not None and value < least:
-            raise ConfigError(f"{name} is {value}; it must be at least {least}.")
+    if budget is not None:
+        whole("budget", budget, 1)
+    if candidates is not None:
+        whole("candidates", candidates, 0)
     knobs = choose(recall, k, documents, tuned)
     if budget is None and candidates is None:
         return knobs
@@ -58,6 +60,21 @@ def knobs_of(
         knobs = choose(0.99, k, documents, None)
     return Knobs(knobs.budget if budget is None else budget,
                  knobs.candidates if candidates is None else candidates)
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """The value as an int.
+
+    Raises:
+        ConfigError: it is no integer, or less than ``least``.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ConfigError(f"{name} must be an integer, not {value!r}.") from None
+    if number < least:
+        raise ConfigError(f"{name} is {number}; it must be at least {least}.")
+    return number
 
 
 def check_engine(engine: str) -> None:

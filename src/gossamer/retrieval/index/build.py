@@ -42,18 +42,23 @@ def fill(
 
 def _fill(writer: Writer, batches: Iterable[Batch], total: int, progress: Progress | None) -> None:
     held: list[Incoming] = []
+    most = writer.config.segment_documents
     documents = terms = done = 0
     for batch in batches:
         kind = held[0].kind if held else writer.state.kind
         new = incoming(batch, writer.config, kind, writer.state.next_id + documents)
         held.append(new)
         documents, terms = documents + new.rows.count, terms + new.rows.nnz
-        if documents >= writer.config.segment_documents or terms >= SEGMENT_TERMS:
-            writer.add(together(held))
-            done += documents
-            held, documents, terms = [], 0, 0
-            if progress is not None:
-                progress(done, max(total, done), "documents sorted")
+        if documents < most and terms < SEGMENT_TERMS:
+            continue
+        whole = together(held)
+        full = documents - documents % most if terms < SEGMENT_TERMS else documents
+        writer.add(whole.take(0, full))
+        held = [whole.take(full, documents)] if full < documents else []
+        documents, done = documents - full, done + full
+        terms = held[0].rows.nnz if held else 0
+        if progress is not None:
+            progress(done, max(total, done), "documents sorted")
     if held:
         writer.add(together(held))
         writer.flush()

@@ -27,6 +27,7 @@ from gossamer.retrieval.index.identifiers import Kind
 
 FORMAT = 1
 NAME = "catalogue.db"
+_VARIABLES = 500  # of one statement; SQLite takes 999 at least
 _SCHEMA = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, body TEXT NOT NULL, crc INTEGER NOT NULL)",
     "CREATE TABLE segments (number INTEGER PRIMARY KEY, documents INTEGER NOT NULL,"
@@ -143,6 +144,18 @@ class Catalogue:
             row = self._connection.execute(
                 "SELECT id, body, crc FROM payloads WHERE id = ?", (identifier,)).fetchone()
         return None if row is None else self._payload(*row)[1]
+
+    def payloads_of(self, ids: Sequence[Any]) -> list[Any]:
+        """The payload of each of some documents, None where there is none."""
+        found: dict[Any, Any] = {}
+        for first in range(0, len(ids), _VARIABLES):
+            some = ids[first:first + _VARIABLES]
+            marks = ", ".join("?" * len(some))
+            with self._lock, explained_sql(self.name):
+                rows = self._connection.execute(
+                    f"SELECT id, body, crc FROM payloads WHERE id IN ({marks})", some).fetchall()
+            found.update(self._payload(*row) for row in rows)
+        return [found.get(one) for one in ids]
 
     def payloads(self) -> Iterator[tuple[Any, Any]]:
         """(identifier, payload) of all documents that have one."""

@@ -10,7 +10,13 @@ from typing import Any
 
 from gossamer.core import DataError, StoreError
 from gossamer.retrieval.index import folder as folders
-from gossamer.retrieval.index.asking import check_engine, knobs_of, one_query, queries_of
+from gossamer.retrieval.index.asking import (
+    check_engine,
+    knobs_of,
+    one_query,
+    queries_of,
+    whole,
+)
 from gossamer.retrieval.index.background import Merger
 from gossamer.retrieval.index.build import Progress, batches_of, fill, is_stream
 from gossamer.retrieval.index.catalogue import Catalogue
@@ -206,7 +212,7 @@ class SparseIndex:
         """
         if engine != "impact":
             check_engine(engine)
-        snapshot = self._now()
+        snapshot, k, threads = self._now(), whole("k", k, 1), whole("threads", threads, 1)
         rows = queries_of(queries, self.config.vocabulary)
         knobs = EXACT if exact else knobs_of(
             recall, k, budget, candidates, self._tuned, snapshot.searcher.documents)
@@ -243,7 +249,7 @@ class SparseIndex:
             ConfigError: recall or k is out of range.
             DataError: there are no queries.
         """
-        choose(recall, k, 1, None)
+        choose(recall, whole("k", k, 1), 1, None)
         rows = queries_of(queries, self.config.vocabulary)
         if rows.count == 0:
             raise DataError("Tuning takes some queries.")

@@ -82,8 +82,8 @@ def choose(recall: float, k: int, documents: int, tuned: Tuned | None) -> Knobs:
     Raises:
         ConfigError: the recall is not in (0, 1].
     """
-    if not 0 < recall <= 1:
-        raise ConfigError(f"recall is {recall}; it must be over 0 and at most 1.")
+    if not isinstance(recall, (int, float)) or not 0 < recall <= 1:
+        raise ConfigError(f"recall is {recall!r}; it must be over 0 and at most 1.")
     if recall == 1:
         return EXACT
     if tuned is None:

@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gossamer.core import DataError, StoreError
+from gossamer.layout.rows import Rows
 from gossamer.retrieval.index.catalogue import Catalogue, Change, State
 from gossamer.retrieval.index.config import IndexConfig
 from gossamer.retrieval.index.identifiers import Ids, checked, keys_of
@@ -131,14 +133,16 @@ class Writer:
     def flush(self) -> None:
         """Put the batches that wait into a segment."""
         with self.lock:
+            self._open()
             held = [part for part in self.parts if not part.stored]
             if not held:
                 return
             with self._change() as change:
                 stored = [part for part in self.parts if part.stored]
                 if any(part.live for part in held):
-                    stored.append(self._store(change, *living(held)))
+                    stored += self._store_all(change, *living(held))
                 self._drop(change, held)
+            self.trouble = None
             self._become(change.state, stored)
 
     def merge(self, chosen: Sequence[Part]) -> None:
@@ -193,11 +197,19 @@ class Writer:
             change.add_batch(number, to_bytes(new.rows, ids))
         return [waiting(number, new.rows, ids)]
 
-    def _store(self, change: Change, rows: Any, ids: Ids) -> Part:
+    def _store(self, change: Change, rows: Rows, ids: Ids) -> Part:
         number = change.number()
         part = new_segment(self.folder, number, rows, ids, self.config.weights)
         change.add_segment(number, part.documents)
         return part
+
+    def _store_all(self, change: Change, rows: Rows, ids: Ids) -> list[Part]:
+        most = self.config.segment_documents
+        if rows.count <= most:
+            return [self._store(change, rows, ids)]
+        edges = [*range(0, rows.count, most), rows.count]
+        return [self._store(change, rows.take(a, b), ids.select(np.arange(a, b)))
+                for a, b in pairwise(edges)]
 
     def _delete(self, change: Change, ids: list[Any]) -> list[Part]:
         keys = keys_of(ids, self.state.kind or "int")
@@ -246,7 +258,6 @@ class Writer:
         self._snapshot = None
         try:
             self.flush()
-            self.trouble = None
         except StoreError as error:
             self.trouble = str(error)
 
