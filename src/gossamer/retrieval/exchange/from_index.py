@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gossamer.core import ConfigError
 from gossamer.retrieval.exchange.batch import Batch
 from gossamer.retrieval.index import SparseIndex
+from gossamer.retrieval.index.beside import payloads_of
 
 
 def documents_of(index: SparseIndex, size: int = 4096, payloads: bool = True) -> Iterator[Batch]:
@@ -26,5 +27,5 @@ def documents_of(index: SparseIndex, size: int = 4096, payloads: bool = True) ->
         for first in range(0, len(ids), size):
             last = min(first + size, len(ids))
             some = names[first:last]
-            kept = [index.payload(id) if id in index else None for id in some] if payloads else None
+            kept = payloads_of(index, some) if payloads else None
             yield Batch(some, rows.take(first, last), kept)

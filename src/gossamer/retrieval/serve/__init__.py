@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import sys
 from typing import TYPE_CHECKING
 
 from gossamer.core import ConfigError, NeedsError
@@ -12,6 +14,8 @@ from gossamer.retrieval.serve.limits import Limits
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+_SWITCH_SECONDS = 0.0005
 
 __all__ = ["Limits", "create_app", "serve"]
 
@@ -59,7 +63,15 @@ def serve(
     if not 0 <= port < 1 << 16:
         raise ConfigError(f"Port {port} is out of range: 0 to 65535.")
     from gossamer.retrieval.serve.run import make_server  # uvicorn
-    make_server(app, host, port, limits or Limits()).run()
+    # Threads that search hold Python's lock for a fraction of a millisecond at a time; the loop
+    # must not wait for the usual five.
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):  # raised once more after a stop in order
+            make_server(app, host, port, limits or Limits()).run()
+    finally:
+        sys.setswitchinterval(before)
 
 
 def _need(package: str) -> None:

@@ -160,6 +160,9 @@ def make(service: Service, key: str | None) -> FastAPI:
 
     app = FastAPI(title="gossamer index", version=__version__, lifespan=lifespan,
                   docs_url=None, redoc_url=None)
+    # The plain route answers; FastAPI's, after it, is what the description of the API shows. Bodies
+    # are checked by hand, and its own machinery would take longer than the search.
+    app.add_route("/search", routes.search, methods=["POST"])
     for path, handler in (("/search", routes.search), ("/explain", routes.explain),
                           ("/add", routes.add), ("/update", routes.update),
                           ("/delete", routes.delete)):

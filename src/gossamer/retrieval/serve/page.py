@@ -20,7 +20,8 @@ HEADERS = {
     # Nothing runs but what the page itself holds, whatever a document's text says.
     "content-security-policy": (
         f"default-src 'none'; script-src '{_digest('script')}'; style-src '{_digest('style')}'; "
-        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"),
+        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'self'"),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",

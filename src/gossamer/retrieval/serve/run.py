@@ -74,4 +74,5 @@ def make_server(app: Any, host: str, port: int, limits: Limits) -> Server:
     return Server(uvicorn.Config(
         app, host, port, log_level="warning", access_log=False,
         limit_concurrency=limits.connections, timeout_keep_alive=max(1, int(limits.read_seconds)),
-        timeout_graceful_shutdown=limits.stop_seconds, server_header=False), limits)
+        timeout_graceful_shutdown=limits.stop_seconds, server_header=False, date_header=False,
+        proxy_headers=False), limits)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from gossamer.core import DataError
 from gossamer.retrieval.encoders import Encoder
 from gossamer.retrieval.index import Hits, SparseIndex
+from gossamer.retrieval.index.beside import payloads_of
 from gossamer.retrieval.serve import asked
 from gossamer.retrieval.serve.asked import Reader, Search
 from gossamer.retrieval.serve.limits import Limits
@@ -83,17 +84,16 @@ class Service:
         return {**results[0], **facts} if wanted.single else {"results": results, **facts}
 
     def _result(self, wanted: Search, query: Any, hits: Hits, q: int) -> dict[str, Any]:
-        found = []
-        for id, score in zip(hits.ids[q], hits.scores[q].tolist()):
-            hit: dict[str, Any] = {"id": id, "score": score}
-            try:
-                if wanted.payload:
-                    hit["payload"] = self.index.payload(id)
-                if wanted.explain:
-                    hit["terms"] = self._terms(query, id)
-            except DataError:  # deleted since it was found
-                continue
-            found.append(hit)
+        ids = hits.ids[q]
+        found: list[dict[str, Any]] = [
+            {"id": id, "score": score} for id, score in zip(ids, hits.scores[q].tolist())]
+        if wanted.payload:
+            for hit, payload in zip(found, payloads_of(self.index, ids)):
+                hit["payload"] = payload
+        if wanted.explain:
+            for hit in found:
+                # None of them where it was deleted since it was found.
+                hit["terms"] = self._terms(query, hit["id"]) if hit["id"] in self.index else []
         return {"hits": found, "postings": int(hits.postings[q]), "scored": int(hits.scored[q])}
 
     def explain(self, body: Any) -> dict[str, Any]:
