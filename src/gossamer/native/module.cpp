@@ -23,6 +23,7 @@ void bind_obs(nb::module_& m);
 void bind_panel(nb::module_& m);
 void bind_postings(nb::module_& m);
 void bind_search(nb::module_& m);
+void bind_seismic(nb::module_& m);
 }
 
 static std::vector<std::string> available() {
@@ -58,5 +59,6 @@ NB_MODULE(_core, m) {
   gossamer::bind_panel(m);
   gossamer::bind_postings(m);
   gossamer::bind_search(m);
+  gossamer::bind_seismic(m);
   m.def("has_avx512_bf16", &gossamer::has_avx512_bf16);
 }

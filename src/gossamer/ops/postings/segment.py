@@ -106,7 +106,7 @@ def build(rows: Rows, *, weights: str = "float16", threads: int = 1) -> Segment:
         raise DataError(f"A segment holds at most {MOST_DOCUMENTS} documents, not {rows.count}.")
     if native.core is None:
         raise NeedsError("The native module is not built; install the package with pip.")
-    kept = _kept_weights(rows, weights)
+    kept = kept_weights(rows, weights)
     exact = np.ascontiguousarray(kept, np.float32)
     segment = Segment(
         np.empty(rows.nnz, np.uint32), np.zeros(rows.vocabulary, HEAD),
@@ -120,7 +120,12 @@ def build(rows: Rows, *, weights: str = "float16", threads: int = 1) -> Segment:
     return segment
 
 
-def _kept_weights(rows: Rows, weights: str) -> NDArray[Any]:
+def kept_weights(rows: Rows, weights: str) -> NDArray[Any]:
+    """The weights of rows as "float16" or "float32" keeps them; none becomes zero.
+
+    Raises:
+        DataError: a weight is too large for float16.
+    """
     if weights == "float32":
         return np.ascontiguousarray(rows.weights, np.float32)
     if rows.nnz and float(rows.weights.max()) > float(np.finfo(np.float16).max):
