@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -52,7 +53,9 @@ def executed(folder: Path, count: int, knobs: dict[str, Any]) -> int:
              str(knobs.get("budget", 0)), str(knobs.get("candidates", 0))]
     command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
                sys.executable, "-c", CHILD, *given]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    # Hashes of strings differ from process to process, and so would the work of imports.
+    run = subprocess.run(command, capture_output=True, text=True, check=False,
+                         env={**os.environ, "PYTHONHASHSEED": "0"})
     found = re.search(r"Collected : (\d+)", run.stderr)
     if run.returncode != 0 or found is None:
         raise NeedsError(f"valgrind did not run: {run.stderr[-300:]}")
