@@ -22,7 +22,7 @@ from gossamer.retrieval.parts.flops import Activity, activity, arc_face, flops_l
 from gossamer.retrieval.systems import FlopsSparseEmbeddings
 
 _DIMENSIONS, _TRAINED, _DATABASE, _BATCH = 256, 900, 600, 128
-_FLOPS, _L1 = (0.3, 1.0, 3.0, 10.0, 30.0), (0.03, 0.1, 0.3)
+_FLOPS, _L1 = (0.3, 1.0, 3.0, 10.0, 30.0), (0.1, 0.3)
 
 
 def run(seed: int, device: str, scale: Scale = "quick", data: Path | None = None) -> Evidence:
@@ -105,11 +105,13 @@ def _digits(
         for name, nets in (("regulariser", even), ("L1", bunched)) for net in nets}}
     for net in even[1:4]:
         verdicts.at_most(f"evenness at strength {net.strength}", net.activity.evenness, 1.5)
-    for net in (*even[1:4], bunched[1]):
+    for net in (*even[1:4], bunched[0]):
         verdicts.at_least(f"recall@1 at strength {net.strength} against dense - 0.03",
                           net.recall, dense.recall - 0.03)
-    verdicts.at_least("evenness of L1 over the regulariser's",
-                      bunched[1].activity.evenness / even[2].activity.evenness, 3.0)
+    like = min(even, key=lambda net: abs(net.activity.nnz - bunched[0].activity.nnz))
+    verdicts.at_least(f"evenness of L1 ({bunched[0].activity.nnz:.1f} active) over the "
+                      f"regulariser's ({like.activity.nnz:.1f} active)",
+                      bunched[0].activity.evenness / like.activity.evenness, 2.0)
     return even
 
 

@@ -73,7 +73,7 @@ class DocumentSearcher:
             self.documents += lists.documents
 
     def search(
-        self, queries: Rows, k: int, *, engine: Engine = "maxscore",
+        self, queries: Rows, k: int, *, engine: str = "maxscore",
         allowed: Sequence[Bits] | None = None, threads: int = 1,
     ) -> Found:
         """The k documents of highest inner product with each query, and what finding them took.
@@ -81,7 +81,7 @@ class DocumentSearcher:
         Args:
             queries: rows; terms beyond the vocabulary match nothing.
             k: at least 1.
-            engine: how; see the class.
+            engine: one of `ENGINES`; see the class.
             allowed: a bit a document for each segment: only these may be found.
             threads: queries are shared out among so many.
 

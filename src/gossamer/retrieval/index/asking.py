@@ -8,9 +8,10 @@ from typing import Any
 
 from gossamer.core import ConfigError, DataError
 from gossamer.layout.rows import Rows, as_rows
+from gossamer.ops import documentwise
 from gossamer.retrieval.index.knobs import Knobs, Tuned, choose
 
-ENGINES = ("impact",)
+ENGINES = ("impact", *documentwise.ENGINES)
 
 
 def queries_of(queries: Any, vocabulary: int | None) -> Rows:

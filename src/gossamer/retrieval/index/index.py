@@ -204,7 +204,9 @@ class SparseIndex:
                 (documents without a payload are not found), or a Filter from `prepare`. Where it
                 leaves less than one document in twenty the search is exact.
             threads: queries are shared out among so many.
-            engine: "impact".
+            engine: "impact"; or one that is always exact: "scan", "maxscore", "bmm", "wand" or
+                "bmw" (`gossamer.ops.documentwise`), whose lists are sorted by its first search
+                after a write and take 8 bytes a posting.
 
         Raises:
             ConfigError: an argument is out of range.
@@ -222,11 +224,15 @@ class SparseIndex:
             allowed, count = prepared.bits_for(snapshot)
             if budget is None:
                 knobs = narrowed(knobs, count, snapshot.live)
-        found = snapshot.searcher.search(
-            rows, k, budget=knobs.budget, candidates=knobs.candidates, exact=knobs.exact,
-            allowed=allowed, threads=threads)
-        return Hits(found.documents, found.scores, found.postings, found.scored, knobs.exact,
-                    snapshot)
+        if engine != "impact":
+            found = snapshot.documentwise.search(
+                rows, k, engine=engine, allowed=allowed, threads=threads)
+        else:
+            found = snapshot.searcher.search(
+                rows, k, budget=knobs.budget, candidates=knobs.candidates, exact=knobs.exact,
+                allowed=allowed, threads=threads)
+        return Hits(found.documents, found.scores, found.postings, found.scored,
+                    knobs.exact or engine != "impact", snapshot)
 
     def prepare(self, filter: Callable[[Any], bool] | Iterable[Any]) -> Filter:
         """A filter that many searches can use; ids that there are none of are left out.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gossamer.ops.documentwise import DocumentSearcher
 from gossamer.ops.postings import Searcher
 from gossamer.retrieval.index import bits
 from gossamer.retrieval.index.bits import Bits
@@ -46,6 +48,11 @@ class Snapshot:
         live = sum(part.live for part in kept)
         terms = sum(len(segment.terms) for segment in segments)
         return cls(tuple(kept), searcher, firsts, kind, live, terms)
+
+    @cached_property
+    def documentwise(self) -> DocumentSearcher:
+        """The same documents in lists by document, sorted when an engine first asks for them."""
+        return DocumentSearcher(self.searcher.segments, [part.alive for part in self.parts])
 
     def ids_of(self, documents: NDArray[np.int64]) -> list[Any]:
         """Identifiers of documents by their number."""
