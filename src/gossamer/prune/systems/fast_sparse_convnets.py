@@ -61,6 +61,7 @@ CARD = Card(
 class FastSparseConvNets:
     """Train a convolutional net while its 1x1 layers are pruned by magnitude, all equally much.
 
+    >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(4, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     >>> system = FastSparseConvNets(sparsity=0.75, steps=20)
     >>> result = system.run(net, (torch.randn(64, 4, 3, 3), torch.randint(0, 8, (64,))))
