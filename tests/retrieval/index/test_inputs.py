@@ -116,6 +116,13 @@ def test_a_closed_index_says_so(tmp_path: Path) -> None:
             change()
 
 
+def test_a_giant_vocabulary_has_to_be_asked_for() -> None:
+    with pytest.raises(DataError, match="vocabulary of 2000000001 terms"):
+        SparseIndex.build([{2_000_000_000: 1.0}])
+    large = SparseIndex.build([{1_100_000: 1.0}], config=IndexConfig(vocabulary=1_200_000))
+    assert large.search([{1_100_000: 1.0}]).ids == [[0]]
+
+
 def test_streams_carry_their_ids() -> None:
     with pytest.raises(DataError, match="Batch"):
         SparseIndex.build(iter([ROWS]), ids=["a", "b"])

@@ -7,6 +7,7 @@ from gossamer.retrieval.index.hits import Explanation, Hits
 from gossamer.retrieval.index.incoming import Batch
 from gossamer.retrieval.index.index import SparseIndex
 from gossamer.retrieval.index.knobs import Knobs
+from gossamer.retrieval.index.recover import Recovery, recover_folder
 
-__all__ = ["Batch", "Explanation", "Filter", "Hits", "IndexConfig", "Knobs", "Report",
-           "SparseIndex", "check_folder"]
+__all__ = ["Batch", "Explanation", "Filter", "Hits", "IndexConfig", "Knobs", "Recovery",
+           "Report", "SparseIndex", "check_folder", "recover_folder"]

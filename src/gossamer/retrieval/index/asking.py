@@ -8,10 +8,7 @@ from typing import Any
 
 from gossamer.core import ConfigError, DataError
 from gossamer.layout.rows import Rows, as_rows
-from gossamer.ops import documentwise
 from gossamer.retrieval.index.knobs import Knobs, Tuned, choose
-
-ENGINES = ("impact", *documentwise.ENGINES)
 
 
 def queries_of(queries: Any, vocabulary: int | None) -> Rows:
@@ -76,12 +73,6 @@ def whole(name: str, value: Any, least: int) -> int:
     if number < least:
         raise ConfigError(f"{name} is {number}; it must be at least {least}.")
     return number
-
-
-def check_engine(engine: str) -> None:
-    """Raise ConfigError unless there is such an engine."""
-    if engine not in ENGINES:
-        raise ConfigError(f"Unknown engine {engine!r}: choose one of {', '.join(ENGINES)}.")
 
 
 def _is_row(query: Any) -> bool:

@@ -19,7 +19,7 @@ class IndexConfig:
 
     Args:
         vocabulary: number of terms; a document or query with a term beyond it is refused. None
-            takes whatever terms come.
+            takes whatever terms come, up to 1,048,576.
         weights: how weights are kept: "float16" rounds them to 11 bits, "float32" keeps them.
         segment_documents: the most documents in one segment. Building and merging need memory for
             one segment: about 40 bytes for each term of its documents.

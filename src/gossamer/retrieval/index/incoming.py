@@ -16,6 +16,8 @@ from gossamer.retrieval.index.identifiers import Ids, Kind, checked
 from gossamer.retrieval.index.segment_file import decode, encode
 
 _MOST_HALF = 65504.0
+# The largest vocabulary that comes without being asked for.
+MOST_TERMS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,12 @@ def incoming(batch: Batch, config: IndexConfig, kind: Kind | None, next_id: int)
             of another.
     """
     rows = as_rows(batch.rows, config.vocabulary)
+    if config.vocabulary is None and rows.vocabulary > MOST_TERMS:
+        raise DataError(
+            f"These documents have a vocabulary of {rows.vocabulary} terms. A segment takes 96 "
+            f"bytes for each: more than {MOST_TERMS} have to be asked for by "
+            "IndexConfig(vocabulary=...)."
+        )
     if config.weights == "float16" and rows.nnz and float(rows.weights.max()) > _MOST_HALF:
         raise DataError(
             f"A weight of {float(rows.weights.max())} is too large for float16 (65504); keep "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -10,13 +11,7 @@ from typing import Any
 
 from gossamer.core import DataError, StoreError
 from gossamer.retrieval.index import folder as folders
-from gossamer.retrieval.index.asking import (
-    check_engine,
-    knobs_of,
-    one_query,
-    queries_of,
-    whole,
-)
+from gossamer.retrieval.index.asking import knobs_of, one_query, queries_of, whole
 from gossamer.retrieval.index.background import Merger
 from gossamer.retrieval.index.build import Progress, batches_of, fill, is_stream
 from gossamer.retrieval.index.catalogue import Catalogue
@@ -204,19 +199,16 @@ class SparseIndex:
                 (documents without a payload are not found), or a Filter from `prepare`. Where it
                 leaves less than one document in twenty the search is exact.
             threads: queries are shared out among so many.
-            engine: "impact"; or one that is always exact: "scan", "maxscore", "bmm", "wand" or
-                "bmw" (`gossamer.ops.documentwise`), whose lists are sorted by its first search
-                after a write and take 8 bytes a posting.
+            engine: "impact"; or one of `gossamer.ops.documentwise`, always exact, whose lists are
+                sorted by its first search after a write and take 8 bytes a posting.
 
         Raises:
             ConfigError: an argument is out of range.
             DataError: a query that is not a sparse vector of the index's vocabulary.
         """
-        if engine != "impact":
-            check_engine(engine)
         snapshot, k, threads = self._now(), whole("k", k, 1), whole("threads", threads, 1)
         rows = queries_of(queries, self.config.vocabulary)
-        knobs = EXACT if exact else knobs_of(
+        knobs = EXACT if exact or engine != "impact" else knobs_of(
             recall, k, budget, candidates, self._tuned, snapshot.searcher.documents)
         allowed = None
         if filter is not None:
@@ -224,15 +216,9 @@ class SparseIndex:
             allowed, count = prepared.bits_for(snapshot)
             if budget is None:
                 knobs = narrowed(knobs, count, snapshot.live)
-        if engine != "impact":
-            found = snapshot.documentwise.search(
-                rows, k, engine=engine, allowed=allowed, threads=threads)
-        else:
-            found = snapshot.searcher.search(
-                rows, k, budget=knobs.budget, candidates=knobs.candidates, exact=knobs.exact,
-                allowed=allowed, threads=threads)
-        return Hits(found.documents, found.scores, found.postings, found.scored,
-                    knobs.exact or engine != "impact", snapshot)
+        found = snapshot.search(rows, k, knobs, engine, allowed, threads)
+        return Hits(found.documents, found.scores, found.postings, found.scored, knobs.exact,
+                    snapshot)
 
     def prepare(self, filter: Callable[[Any], bool] | Iterable[Any]) -> Filter:
         """A filter that many searches can use; ids that there are none of are left out.
@@ -394,7 +380,7 @@ class SparseIndex:
     def _now(self) -> Snapshot:
         if self._writer is None:
             return self._snapshot
-        self._writer.searched = True
+        self._writer.searched = time.monotonic()
         return self._writer.snapshot()
 
     def _located(self, id: Any) -> tuple[Any, int]:

@@ -124,6 +124,14 @@ def table(buffer: Buffer, name: str) -> list[dict[str, Any]]:
     return entries
 
 
+def readable(buffer: Buffer, name: str) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Arrays whose checksum is right, and the names of the others."""
+    damaged = [entry["name"] for entry in table(buffer, name)
+               if zlib.crc32(_span(buffer, entry)) != entry["crc32"]]
+    arrays = decode(buffer, name, verify=False)
+    return {key: value for key, value in arrays.items() if key not in damaged}, damaged
+
+
 def damage(path: Path) -> list[str]:
     """What is wrong with a file, array by array; empty where it is sound."""
     try:

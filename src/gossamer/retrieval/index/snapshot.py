@@ -10,12 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gossamer.ops.documentwise import DocumentSearcher
-from gossamer.ops.postings import Searcher
+from gossamer.core import ConfigError
+from gossamer.core.errors import unknown
+from gossamer.layout.rows import Rows
+from gossamer.ops import documentwise
+from gossamer.ops.postings import Found, Searcher
 from gossamer.retrieval.index import bits
 from gossamer.retrieval.index.bits import Bits
 from gossamer.retrieval.index.identifiers import Kind, keys_of
+from gossamer.retrieval.index.knobs import Knobs
 from gossamer.retrieval.index.part import Part
+
+ENGINES = ("impact", *documentwise.ENGINES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +56,23 @@ class Snapshot:
         return cls(tuple(kept), searcher, firsts, kind, live, terms)
 
     @cached_property
-    def documentwise(self) -> DocumentSearcher:
+    def lists(self) -> documentwise.DocumentSearcher:
         """The same documents in lists by document, sorted when an engine first asks for them."""
-        return DocumentSearcher(self.searcher.segments, [part.alive for part in self.parts])
+        return documentwise.DocumentSearcher(
+            self.searcher.segments, [part.alive for part in self.parts])
+
+    def search(
+        self, rows: Rows, k: int, knobs: Knobs, engine: str, allowed: Sequence[Bits] | None,
+        threads: int,
+    ) -> Found:
+        """Answers of an engine; the knobs are those of "impact"."""
+        if engine not in ENGINES:
+            raise ConfigError(unknown("engine", engine, ENGINES))
+        if engine != "impact":
+            return self.lists.search(rows, k, engine=engine, allowed=allowed, threads=threads)
+        return self.searcher.search(
+            rows, k, budget=knobs.budget, candidates=knobs.candidates, exact=knobs.exact,
+            allowed=allowed, threads=threads)
 
     def ids_of(self, documents: NDArray[np.int64]) -> list[Any]:
         """Identifiers of documents by their number."""

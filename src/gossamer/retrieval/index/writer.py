@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +29,7 @@ from gossamer.retrieval.index.stored import gathered, new_segment, path_of
 # More terms than this do not wait in the catalogue, and more do not go into one segment at once.
 PENDING_TERMS = 1 << 22
 SEGMENT_TERMS = 1 << 27
+_SEARCHED_S = 2.0
 
 
 class Writer:
@@ -50,8 +53,9 @@ class Writer:
         self.state = state
         self.parts = tuple(parts)
         self.closed = False
-        # Set by searches: somebody waits for what is written, so sort it right away.
-        self.searched = False
+        # When the last search was: while there are some, what is written is sorted right away and
+        # no search waits for it.
+        self.searched = -math.inf
         # Why the last segment could not be written, though what it should hold is safe.
         self.trouble: str | None = None
         self._snapshot: Snapshot | None = None
@@ -247,19 +251,18 @@ class Writer:
         documents = sum(part.documents for part in held)
         if documents >= self.config.pending_documents or terms >= PENDING_TERMS:
             self._try_to_flush()
-        elif self.searched:
-            self.searched = False
+        elif time.monotonic() < self.searched + _SEARCHED_S:
             self._publish(anew=True)
         else:
             self._snapshot = None
 
     def _try_to_flush(self) -> None:
         # What waits is durable already: a disk that has no room for a segment loses nothing.
-        self._snapshot = None
+        # Searches see the snapshot before meanwhile.
         try:
             self.flush()
         except StoreError as error:
-            self.trouble = str(error)
+            self.trouble, self._snapshot = str(error), None
 
     def _publish(self, *, anew: bool = False) -> Snapshot:
         with self.lock:
