@@ -216,9 +216,8 @@ class SparseIndex:
             allowed, count = prepared.bits_for(snapshot)
             if budget is None:
                 knobs = narrowed(knobs, count, snapshot.live)
-        found = snapshot.search(rows, k, knobs, engine, allowed, threads)
-        return Hits(found.documents, found.scores, found.postings, found.scored, knobs.exact,
-                    snapshot)
+        top = snapshot.search(rows, k, knobs, engine, allowed, threads)
+        return Hits(top.documents, top.scores, top.postings, top.scored, knobs.exact, snapshot)
 
     def prepare(self, filter: Callable[[Any], bool] | Iterable[Any]) -> Filter:
         """A filter that many searches can use; ids that there are none of are left out.
@@ -335,12 +334,10 @@ class SparseIndex:
     def stats(self) -> dict[str, Any]:
         """Figures about the index now, JSON-able."""
         merger, writer = self._merger, self._writer
-        return {
-            **figures(self._now()), "bytes": sum(self.bytes().values()),
-            "writable": writer is not None, "tuned": self._tuned is not None,
-            "merging": merger is not None and merger.running,
-            "trouble": None if writer is None else writer.trouble,
-        }
+        return {**figures(self._now()), "bytes": sum(self.bytes().values()),
+                "writable": writer is not None, "tuned": self._tuned is not None,
+                "merging": merger is not None and merger.running,
+                "trouble": None if writer is None else writer.trouble}
 
     def ids(self) -> list[Any]:
         """Ids of all documents, in the order of their numbers."""
