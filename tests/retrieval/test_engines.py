@@ -38,5 +38,5 @@ def test_engines_of_an_index(engine: str) -> None:
 
 def test_an_unknown_engine_is_refused() -> None:
     index = SparseIndex.build([{0: 1.0}])
-    with pytest.raises(ConfigError, match="maxscore"):
+    with pytest.raises(ConfigError, match="did you mean"):
         index.search([{0: 1.0}], engine="wnad")
