@@ -56,7 +56,7 @@ def test_merging_keeps_the_best_of_all() -> None:
     assert merged([], 1, 5).ids == [[]]
 
 
-@pytest.fixture(params=["threads", "ray"])
+@pytest.fixture(params=["threads", pytest.param("ray", marks=pytest.mark.slow)])
 def workers(request: pytest.FixtureRequest) -> Any:
     if request.param == "threads":
         return Threads()
@@ -67,7 +67,7 @@ def workers(request: pytest.FixtureRequest) -> Any:
 
 def test_as_one_index(workers: Any, tmp_path: Path) -> None:
     documents, queries = vectors(120), vectors(5, 1)
-    cluster = ClusterIndex.build(documents[:100], None, tmp_path / "c", workers, 3, replicas=1)
+    cluster = ClusterIndex.build(documents[:100], None, tmp_path / "c", workers, 2, replicas=1)
     try:
         cluster.add(documents[100:], range(100, 120), [f"text {i}" for i in range(100, 120)])
         ids, scores = truth(documents, queries, 7)
