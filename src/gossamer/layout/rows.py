@@ -102,14 +102,15 @@ def _from_tensor(data: torch.Tensor, vocabulary: int | None) -> Rows:
     if data.ndim != 2:
         raise DataError(f"Rows need a matrix [rows, terms], not {data.ndim} dimensions.")
     matrix = data.detach().cpu()
-    if matrix.layout == torch.sparse_coo:
-        matrix = matrix.coalesce()
-    if matrix.layout != torch.sparse_csr:
-        matrix = matrix.to_sparse_csr()
-    return _checked(
-        matrix.crow_indices().numpy(), matrix.col_indices().numpy(),
-        matrix.values().float().numpy(), vocabulary or matrix.shape[1],
-    )
+    if matrix.layout == torch.sparse_csr:
+        starts, terms = matrix.crow_indices().numpy(), matrix.col_indices().numpy()
+        weights = matrix.values()
+    else:
+        # Sorted by row and term, which is what a matrix in CSR needs beside its row starts.
+        sparse = (matrix if matrix.layout == torch.sparse_coo else matrix.to_sparse()).coalesce()
+        places, weights = sparse.indices().numpy(), sparse.values()
+        starts, terms = np.searchsorted(places[0], np.arange(matrix.shape[0] + 1)), places[1]
+    return _checked(starts, terms, weights.float().numpy(), vocabulary or matrix.shape[1])
 
 
 def _from_lists(rows: Sequence[Any], vocabulary: int | None) -> Rows:
