@@ -12,10 +12,12 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from gossamer import __version__
 from gossamer.core import GossamerError, StoreError
 from gossamer.retrieval.serve import asked, page
+from gossamer.retrieval.serve.deadline import Deadline
 from gossamer.retrieval.serve.metrics import Metrics
 from gossamer.retrieval.serve.service import BusyError, Service, UnknownIdError
 from gossamer.retrieval.serve.text import dumps, loads
@@ -128,18 +130,14 @@ class Routes:
         if said.isdigit() and int(said) > most:
             raise too_long
         parts, size = [], 0
-
-        async def read() -> None:
-            nonlocal size
-            async for part in request.stream():
-                size += len(part)
-                if size > most:
-                    raise too_long
-                parts.append(part)
-
         try:
-            await asyncio.wait_for(read(), self.service.limits.read_seconds)
-        except (asyncio.TimeoutError, ClientDisconnect):
+            with Deadline(self.service.limits.read_seconds):
+                async for part in request.stream():
+                    size += len(part)
+                    if size > most:
+                        raise too_long
+                    parts.append(part)
+        except (TimeoutError, ClientDisconnect):
             raise _RefusedError(408, "too_slow", "The body did not arrive in "
                            f"{self.service.limits.read_seconds:g} seconds.") from None
         return b"".join(parts)
@@ -160,9 +158,6 @@ def make(service: Service, key: str | None) -> FastAPI:
 
     app = FastAPI(title="gossamer index", version=__version__, lifespan=lifespan,
                   docs_url=None, redoc_url=None)
-    # The plain route answers; FastAPI's, after it, is what the description of the API shows. Bodies
-    # are checked by hand, and its own machinery would take longer than the search.
-    app.add_route("/search", routes.search, methods=["POST"])
     for path, handler in (("/search", routes.search), ("/explain", routes.explain),
                           ("/add", routes.add), ("/update", routes.update),
                           ("/delete", routes.delete)):
@@ -170,9 +165,28 @@ def make(service: Service, key: str | None) -> FastAPI:
     for path, handler in (("/", routes.page), ("/stats", routes.stats),
                           ("/health", routes.health), ("/metrics", routes.measured)):
         app.add_api_route(path, handler, methods=["GET"], response_model=None)
+    app.state.routes = routes
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(500, _defect)
     return app
+
+
+class Front:
+    """The app, but for searches, which are answered before they reach its layers.
+
+    Bodies are checked by hand, and what FastAPI does for a request takes longer than the search.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app, self._routes = app, app.state.routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and scope["path"] == "/search" and scope["method"] == "POST":
+            response = await self._routes.search(Request(scope, receive))
+            await response(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 async def _follow(service: Service) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import uvicorn
 
+from gossamer.retrieval.serve.app import Front
 from gossamer.retrieval.serve.limits import Limits
 
 _SWEEP_SECONDS = 1.0
@@ -72,7 +73,7 @@ class Server(uvicorn.Server):
 def make_server(app: Any, host: str, port: int, limits: Limits) -> Server:
     """A server that is not running yet."""
     return Server(uvicorn.Config(
-        app, host, port, log_level="warning", access_log=False,
+        Front(app), host, port, log_level="warning", access_log=False,
         limit_concurrency=limits.connections, timeout_keep_alive=max(1, int(limits.read_seconds)),
         timeout_graceful_shutdown=limits.stop_seconds, server_header=False, date_header=False,
         proxy_headers=False), limits)

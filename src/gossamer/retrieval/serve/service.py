@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from gossamer.retrieval.index import Hits, SparseIndex
 from gossamer.retrieval.index.beside import payloads_of
 from gossamer.retrieval.serve import asked
 from gossamer.retrieval.serve.asked import Reader, Search
+from gossamer.retrieval.serve.deadline import Deadline
 from gossamer.retrieval.serve.limits import Limits
 
 T = TypeVar("T")
@@ -40,7 +42,7 @@ class Service:
         self.index, self.encoder, self.limits = index, encoder, limits
         self.reader = Reader(limits, encoder)
         self.writable = bool(index.stats()["writable"])
-        self.active = 0
+        self.active, self._lock = 0, threading.Lock()
         self._searching = ThreadPoolExecutor(limits.threads, "search")
         # Writers wait for one another anyway; one thread leaves the others to searches.
         self._writing = ThreadPoolExecutor(1, "write")
@@ -54,21 +56,26 @@ class Service:
         """
         if self.active >= self.limits.concurrent:
             raise BusyError
-        self.active += 1
-        pool = self._writing if write else self._searching
-        future = asyncio.get_running_loop().run_in_executor(pool, work)
-        # The work counts until it is done, also where nobody waits for it any more.
-        future.add_done_callback(self._finished)
-        done, _ = await asyncio.wait((future,), timeout=self.limits.work_seconds)
-        if not done:
-            future.cancel()
-            raise TimeoutError
-        return future.result()
+        self._enter(1)
 
-    def _finished(self, future: asyncio.Future[Any]) -> None:
-        self.active -= 1
-        if not future.cancelled():
-            future.exception()  # seen, so that nobody complains of it
+        def counted() -> T:
+            # The work counts until it is done, also where nobody waits for it any more.
+            try:
+                return work()
+            finally:
+                self._enter(-1)
+
+        future = (self._writing if write else self._searching).submit(counted)
+        try:
+            with Deadline(self.limits.work_seconds):
+                return await asyncio.wrap_future(future)
+        finally:
+            if future.cancelled():  # before it began
+                self._enter(-1)
+
+    def _enter(self, count: int) -> None:
+        with self._lock:
+            self.active += count
 
     def search(self, wanted: Search) -> dict[str, Any]:
         """Hits of one query, or of several."""
