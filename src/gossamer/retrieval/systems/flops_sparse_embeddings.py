@@ -29,6 +29,14 @@ CARD = Card(
     paper="Paria, Yeh, Yen, Xu, Ravikumar, Poczos, ICLR 2020, arXiv 2004.05665",
     keeps="of an embedding, a few dimensions, spread so evenly over all of them that an inverted "
           "index has short lists",
+    ours=(
+        "digits, nearest neighbour right, dense 0.98: 0.97 to 0.98 with 8.6 of 256 dimensions "
+        "active and 0.33 products a row; L1 with as many active 0.97 to 0.98 with 0.95 to 1.07 "
+        "products: its evenness is 3.2 to 3.7, the regulariser's 1.15 to 1.18 (three seeds)",
+        "products that a search carries out are within 2 % of sum p^2 a row, its CPU time on "
+        "50,000 rows falls with it over five strengths (406 to 105 microseconds, rank "
+        "correlation 1)",
+    ),
     differs=(
         "activations are ReLU only: the index takes weights that are not negative, so the soft "
         "threshold of the paper's face models is left out",
