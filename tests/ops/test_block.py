@@ -23,7 +23,9 @@ def support(draw: st.DrawFn, layout: str) -> Support:
     keep = Keep.fraction(draw(st.sampled_from([1e-6, 0.1, 0.5, 1.0])))
     count = draw(st.integers(1, 9))
     if layout == "bsr":
-        height, width = draw(st.sampled_from([(2, 1), (4, 4), (16, 16), (3, 5), (8, 1), (1, 9)]))
+        height, width = draw(st.sampled_from([
+            (2, 1), (4, 4), (16, 16), (3, 5), (8, 1), (1, 9), (8, 8), (24, 11), (40, 16), (64, 64),
+        ]))
         shape = (height * count, width * draw(st.integers(1, 9)))
         return select(torch.rand(shape), block(height, width), keep)
     shape = (draw(st.integers(1, 40)), draw(st.integers(1, 90)))
@@ -110,6 +112,28 @@ def test_threads_do_not_change_a_bit(layout: str) -> None:
     torch.set_num_threads(before)
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("side", [4, 8, 16, 32, 64])
+@pytest.mark.parametrize("dtype", [FLOAT, HALF])
+def test_blocks_of_every_size_with_rows_that_have_none(side: int, dtype: torch.dtype) -> None:
+    weight = torch.randn(128, 192).to(dtype)
+    weight[:64] = 0
+    packed = pack(weight, Support.of(weight != 0, block(side, side)), "bsr")
+    for batch in (1, 7, 16, 64, 512):
+        x = torch.randn(batch, 192)
+        y, size = x.double() @ weight.double().t(), x.double().abs() @ weight.double().abs().t()
+        assert bool(((linear(x, packed).double() - y).abs() <= 2e-6 * size).all())
+        rounded = linear(x.bfloat16(), packed).double()
+        assert bool(((rounded - y).abs() <= 1.2e-2 * size).all())
+
+
+def test_more_inputs_than_stay_near() -> None:
+    width = 1 << 14
+    mask = (torch.rand(3, width // 16) < 0.01).repeat_interleave(16, 0).repeat_interleave(16, 1)
+    packed = pack(torch.randn(48, width), Support.of(mask, block(16, 16)), "bsr")
+    x = torch.randn(70, width)
+    torch.testing.assert_close(linear(x, packed), x @ unpack(packed).t(), atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("layout", ["bsr", "channel_groups", "group_nm", "ablated"])

@@ -8,8 +8,9 @@
 #include <cstring>
 #include <tuple>
 
+#include "block_driver.h"
 #include "block_rows.h"
-#include "driver.h"
+#include "block_strip.h"
 #include "isa.h"
 #include "parallel.h"
 
@@ -24,22 +25,20 @@ static void turn_plain(const float* sums, int64_t width, int64_t rows, int64_t i
   turn_some(sums, width, rows, 0, inputs, y, rows_of_y);
 }
 
+static void lay_plain(const void* values, bool half, int64_t width, float* out, int64_t lanes) {
+  lay_rest(values, half, 0, width, out, lanes);
+}
+
 const BlockKernels& plain_blocks() {
   static constexpr BlockKernels kernels = {
       16,
       {add_tile<Four, 8, 2, 4>, add_tile<Four, 16, 2, 4>, add_tile<Four, 32, 2, 4>,
        add_tile<Four, 64, 2, 4>},
-      turn_plain};
+      turn_plain,
+      {add_strip<Four, 2, 6>, add_strip<Four, 4, 3>},
+      lay_plain};
   return kernels;
 }
-
-namespace {
-
-enum class Kind { bsr = 0, channel_groups = 1 };
-
-constexpr int64_t kWidest = 64;      // inputs of a panel
-constexpr int64_t kTogether = 512;   // inputs brought into panels before the rows are walked
-constexpr int64_t kTurned = 16;    // inputs and columns that are turned at a time
 
 const BlockKernels& block_kernels() {
 #if GOSSAMER_X86
@@ -52,18 +51,33 @@ const BlockKernels& block_kernels() {
   return plain_blocks();
 }
 
-struct Blocks {
-  Kind kind;
-  int64_t rows, cols;
-  int64_t height, width;    // bsr: of a block; channel_groups: G and kept
-  const void* values;
-  bool half;
-  const void* index;        // columns
-  bool wide;
-  const int64_t* starts;    // bsr
+namespace {
 
-  int64_t units() const { return (rows + height - 1) / height; }
+struct Shared {
+  void (*part)(void* context, int64_t number);
+  void* context;
+  int64_t count, parts;
 };
+
+void share(void* context, int64_t part) {
+  const Shared& all = *static_cast<const Shared*>(context);
+  for (int64_t i = all.count * part / all.parts; i < all.count * (part + 1) / all.parts; ++i) {
+    all.part(all.context, i);
+  }
+}
+
+}  // namespace
+
+void for_each(int64_t count, int64_t threads, void* context, void (*part)(void*, int64_t)) {
+  Shared all{part, context, count, std::max<int64_t>(1, std::min(count, threads))};
+  parallel(all.parts, share, &all);
+}
+
+namespace {
+
+constexpr int64_t kWidest = 64;      // inputs of a panel
+constexpr int64_t kTogether = 512;   // inputs brought into panels before the rows are walked
+constexpr int64_t kTurned = 16;      // inputs and columns that are turned at a time
 
 struct Run {
   Blocks w;
@@ -122,11 +136,6 @@ void fill_panel(void* context, int64_t number) {
   const Panel p = panel_of(run, number);
   if (run.x.half) fill_from(run, p, [half](int64_t i) { return as_float(half[i]); });
   else fill_from(run, p, [whole](int64_t i) { return whole[i]; });
-}
-
-int64_t column_of(const Blocks& w, int64_t i) {
-  return w.wide ? static_cast<const int32_t*>(w.index)[i]
-                : static_cast<const uint16_t*>(w.index)[i];
 }
 
 // Values from a place on as floats: where they lie, or converted in the memory given.
@@ -208,24 +217,6 @@ void multiply_unit(void* context, int64_t unit) {
   }
 }
 
-struct Shared {
-  void (*part)(void* context, int64_t number);
-  void* context;
-  int64_t count, parts;
-};
-
-void share(void* context, int64_t part) {
-  const Shared& all = *static_cast<const Shared*>(context);
-  for (int64_t i = all.count * part / all.parts; i < all.count * (part + 1) / all.parts; ++i) {
-    all.part(all.context, i);
-  }
-}
-
-void for_each(int64_t count, int64_t threads, Run& run, void (*part)(void*, int64_t)) {
-  Shared all{part, &run, count, std::max<int64_t>(1, std::min(count, threads))};
-  parallel(all.parts, share, &all);
-}
-
 void multiply(Run& run, int64_t threads) {
   static thread_local Scratch memory;
   const int64_t most = std::min(run.batch, kTogether);
@@ -233,8 +224,8 @@ void multiply(Run& run, int64_t threads) {
   run.panels = memory.get<float>((most + kWidest) * run.w.cols + 1);
   for (run.first = 0; run.first < run.batch; run.first += most) {
     run.inputs = std::min(most, run.batch - run.first);
-    for_each((run.inputs + run.widest - 1) / run.widest, threads, run, fill_panel);
-    for_each(run.w.units(), threads, run, multiply_unit);
+    for_each((run.inputs + run.widest - 1) / run.widest, threads, &run, fill_panel);
+    for_each(run.w.units(), threads, &run, multiply_unit);
   }
 }
 
@@ -259,8 +250,14 @@ void bind_block(nb::module_& m) {
                            bool x_half, int64_t batch, uintptr_t bias, bool bias_half, uintptr_t y,
                            bool y_half, int64_t threads) {
     nb::gil_scoped_release unlocked;
-    Run run{blocks_of(shape, parts, half, wide), {pointer(x), x_half}, {pointer(bias), bias_half},
-            batch, reinterpret_cast<void*>(y), y_half, 0, 0, nullptr, 0};
+    const Blocks w = blocks_of(shape, parts, half, wide);
+    const Array inputs{pointer(x), x_half}, start{pointer(bias), bias_half};
+    void* out = reinterpret_cast<void*>(y);
+    if (w.kind == Kind::bsr && w.height % 8 == 0) {
+      multiply_strips({w, inputs, start, batch, out, y_half}, threads);
+      return;
+    }
+    Run run{w, inputs, start, batch, out, y_half, 0, 0, nullptr, 0};
     multiply(run, threads);
   });
 }

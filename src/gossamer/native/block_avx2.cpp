@@ -1,4 +1,4 @@
-#include "block_turn_avx2.h"
+#include "block_lay_avx2.h"
 
 namespace gossamer {
 
@@ -9,7 +9,9 @@ const BlockKernels& avx2_blocks() {
       16,
       {add_tile<Floats, 8, 1, 8>, add_tile<Floats, 16, 2, 6>, add_tile<Floats, 32, 2, 6>,
        add_tile<Floats, 64, 2, 6>},
-      turn_avx2};
+      turn_avx2,
+      {add_strip<Floats, 1, 12>, add_strip<Floats, 2, 6>},
+      lay_avx2};
   return kernels;
 }
 

@@ -1,4 +1,4 @@
-#include "block_turn_avx2.h"
+#include "block_lay_avx2.h"
 
 namespace gossamer {
 
@@ -10,7 +10,9 @@ const BlockKernels& avx512_blocks() {
       32,
       {add_tile<Eight, 8, 1, 8>, add_tile<Floats, 16, 1, 8>, add_tile<Floats, 32, 2, 8>,
        add_tile<Floats, 64, 2, 8>},
-      turn_avx2};
+      turn_avx2,
+      {add_strip<Eight, 1, 12>, add_strip<Floats, 1, 12>},
+      lay_avx2};
   return kernels;
 }
 

@@ -7,9 +7,8 @@
 
 namespace gossamer {
 
-static inline void turn_eight(const float* sums, int64_t width, float* y, int64_t rows_of_y) {
-  __m256 a[8], b[8];
-  for (int r = 0; r < 8; ++r) a[r] = _mm256_loadu_ps(sums + r * width);
+static inline void turn_vectors(__m256* a, float* y, int64_t rows_of_y) {
+  __m256 b[8];
   for (int r = 0; r < 8; r += 2) {
     b[r] = _mm256_unpacklo_ps(a[r], a[r + 1]);
     b[r + 1] = _mm256_unpackhi_ps(a[r], a[r + 1]);
@@ -24,6 +23,12 @@ static inline void turn_eight(const float* sums, int64_t width, float* y, int64_
     _mm256_storeu_ps(y + r * rows_of_y, _mm256_permute2f128_ps(a[r], a[r + 4], 0x20));
     _mm256_storeu_ps(y + (r + 4) * rows_of_y, _mm256_permute2f128_ps(a[r], a[r + 4], 0x31));
   }
+}
+
+static inline void turn_eight(const float* sums, int64_t width, float* y, int64_t rows_of_y) {
+  __m256 a[8];
+  for (int r = 0; r < 8; ++r) a[r] = _mm256_loadu_ps(sums + r * width);
+  turn_vectors(a, y, rows_of_y);
 }
 
 static void turn_avx2(const float* sums, int64_t width, int64_t rows, int64_t inputs, float* y,
