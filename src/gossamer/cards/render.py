@@ -92,7 +92,8 @@ def _bullets(lines: Iterable[str], otherwise: str) -> str:
 def _recipe(card: Card, system: type, prunes: bool) -> str:
     if card.family == "retrieval":
         examples = doctest.DocTestParser().get_examples(inspect.cleandoc(system.__doc__ or ""))
-        source = "".join(example.source for example in examples)
+        source = "".join(example.source for example in examples) or (
+            f'from gossamer.cards import get_system\n\nsystem = get_system("{card.id}")()\n')
         return (f"```sh\ngossamer show {card.id}\ngossamer evidence {card.id}\n```\n\n"
                 f"```python\n{source}```")
     if card.family == "hardware":
