@@ -148,7 +148,8 @@ def _collection(collection: Judged, verdicts: Verdicts) -> dict[str, float]:
         import bm25s
         other = bm25s.BM25(k1=K1, b=B)
         other.index(documents, show_progress=False)
-        top = np.array([other.retrieve([query], k=K, show_progress=False).documents[0]
+        most = min(K, len(documents))
+        top = np.array([other.retrieve([query], k=most, show_progress=False).documents[0]
                         for query in asked])
         result["bm25s"] = _gain(top, collection)
     result["formula"] = _gain(_by_formula(documents, asked), collection)
@@ -169,7 +170,7 @@ def _by_formula(documents: list[list[str]], asked: list[list[str]]) -> NDArray[n
     for d, document in enumerate(documents):
         for word, tf in Counter(document).items():
             lists.setdefault(word, []).append((d, tf))
-    best = np.zeros((len(asked), K), np.int64)
+    best = np.zeros((len(asked), min(K, count)), np.int64)
     for q, query in enumerate(asked):
         scores = np.zeros(count)
         for word in query:
