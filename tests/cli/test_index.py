@@ -56,6 +56,16 @@ def test_texts_from_building_to_deleting(
     assert "2 of 3 documents deleted" in capsys.readouterr().out
     assert run("check", folder) == 0
     assert "as it was written" in capsys.readouterr().out
+    segment = next(folder.glob("*.segment"))
+    torn = segment.read_bytes()
+    segment.write_bytes(torn[:-70])
+    assert run("check", folder) == 1
+    assert "damaged" in capsys.readouterr().out
+    segment.write_bytes(torn)
+    assert run("recover", folder, tmp_path / "again") == 0
+    assert "3 documents" in capsys.readouterr().out
+    assert run("search", tmp_path / "again", "flow") == 0
+    capsys.readouterr()
     with SparseIndex.load(folder) as index:
         assert sorted(index.ids()) == ["d0", "d2", "d3"]
         assert index.payload("d0") == TEXTS[0]
@@ -135,8 +145,8 @@ def test_what_goes_wrong_is_one_sentence(
 def test_overview(capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 0
     printed = capsys.readouterr().out
-    for verb in ("build", "import", "add", "delete", "search", "serve", "tune", "check", "bench",
-                 "export"):
+    for verb in ("build", "import", "add", "delete", "search", "serve", "tune", "check", "recover",
+                 "bench", "export"):
         assert f"\n  {verb} " in printed
 
 

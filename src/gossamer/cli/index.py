@@ -21,8 +21,9 @@ from gossamer.cli.terminal import console, progress, quiet_libraries
 from gossamer.core import ConfigError
 from gossamer.core.errors import unknown
 from gossamer.retrieval import SparseIndex
-from gossamer.retrieval.encoders import Encoder, open_encoder, read_queries
+from gossamer.retrieval.encoders import Encoder, keep, open_encoder, read_queries
 from gossamer.retrieval.exchange import FORMATS, Options, documents_of, write_documents
+from gossamer.retrieval.index import check_folder, recover_folder
 
 _SHOWN = 100  # characters of a document's text
 
@@ -124,6 +125,14 @@ class Check:
     """Read every byte of an index and compare all checksums; 1 where something is wrong."""
 
     folder: Folder
+
+
+@dataclass(frozen=True)
+class Recover:
+    """Build a new index of every document of a damaged one that can still be read."""
+
+    folder: Folder
+    out: Annotated[tyro.conf.Positional[Path], _arg("NEW", "new folder")]
 
 
 @dataclass(frozen=True)
@@ -257,12 +266,22 @@ def _tune(options: Tune) -> int:
 
 
 def _check(options: Check) -> int:
-    with SparseIndex.load(options.folder, verify=False) as index:
-        report = index.check()
+    report = check_folder(options.folder)
     for line in report.problems:
         _say(line)
     _say("Everything is as it was written." if report.sound else "The index is damaged.")
     return 0 if report.sound else 1
+
+
+def _recover(options: Recover) -> int:
+    told = recover_folder(options.folder, options.out)
+    encoder = open_encoder(options.folder)
+    if encoder is not None:
+        keep(encoder, options.out)
+    for line in told.problems:
+        _say(line)
+    _say(f"{told.documents:,} documents are in {options.out}.")
+    return 0
 
 
 def _bench(options: Bench) -> int:
@@ -305,6 +324,6 @@ def _say(line: str) -> None:
 VERBS: MappingProxyType[str, tuple[type, Callable[[Any], int]]] = MappingProxyType({
     "build": (Build, _build), "import": (Import, _import), "add": (Add, _add),
     "delete": (Delete, _delete), "search": (Search, _search), "serve": (Serve, _serve),
-    "tune": (Tune, _tune), "check": (Check, _check), "bench": (Bench, _bench),
-    "export": (Export, _export),
+    "tune": (Tune, _tune), "check": (Check, _check), "recover": (Recover, _recover),
+    "bench": (Bench, _bench), "export": (Export, _export),
 })

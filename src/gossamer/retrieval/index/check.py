@@ -39,6 +39,8 @@ def check_folder(folder: Path) -> Report:
     The catalogue goes through SQLite's own check and the checksum of each row, each segment through
     the checksum of each array, and no identifier may name two documents.
     """
+    if not (folder / catalogues.NAME).is_file():
+        return Report(0, 0, (f"{folder} is not an index: it has no {catalogues.NAME}.",))
     try:
         catalogue = Catalogue(folder / catalogues.NAME, writable=False)
     except StoreError as error:
