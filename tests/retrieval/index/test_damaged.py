@@ -188,3 +188,32 @@ def test_a_newer_version_says_what_to_install(made: tuple[Path, Model], tmp_path
     path.write_bytes(data)
     with pytest.raises(StoreError, match="version 9"):
         SparseIndex.load(copy)
+
+
+def test_a_damaged_log_is_an_earlier_state(tmp_path: Path) -> None:
+    """SQLite takes the sound beginning of a log: whole changes, and none after a lost one."""
+    rng = random.Random(3)
+    folder, copy = tmp_path / "index", tmp_path / "copy"
+    states: list[Model] = [{}]
+    config = IndexConfig(pending_documents=100, background=False)
+    with SparseIndex.build([], folder=folder, config=config) as index:
+        for step in range(8):
+            row = random_row(rng)
+            index.add([row], [step], [f"p{step}"])
+            states.append({**states[-1], step: (row, f"p{step}")})
+        shutil.copytree(folder, copy)
+    log = copy / "catalogue.db-wal"
+    whole, database = log.read_bytes(), (copy / "catalogue.db").read_bytes()
+    for _ in range(25):
+        for path in copy.glob("catalogue.db*"):
+            path.unlink()
+        (copy / "catalogue.db").write_bytes(database)
+        data = bytearray(whole)
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        log.write_bytes(data)
+        try:
+            found = SparseIndex.load(copy, writable=True)
+        except StoreError:
+            continue
+        with found:
+            check_all(found, states[len(found)], rng, every=True)

@@ -22,6 +22,7 @@ from gossamer.retrieval.index.segment_file import read, write
 
 ENDING = ".segment"
 _NUMBER = "number"
+_MOST_READY = 4
 
 
 def path_of(folder: Path, number: int) -> Path:
@@ -97,15 +98,18 @@ def parts_of(
 def gathered(parts: Sequence[Part], weights: str) -> list[Part]:
     """The same documents, all with segments: waiting batches are put together by size.
 
-    Those without a segment become one, together with earlier ones of at most twice its size, so
-    that a document is sorted a few times only however small the batches are.
+    Those without a segment become one. Where there are four already, the last of them go into it as
+    long as they are of at most twice its size: a document is sorted a few times only, however small
+    the batches are, and a search meets a few of them only.
     """
     done = [part for part in parts if part.stored]
     held = [part for part in parts if not part.stored]
     ready = [part for part in held if part.segment is not None]
     fresh = [part for part in held if part.segment is None]
     count = sum(part.documents for part in fresh)
-    while fresh and ready and ready[-1].documents <= 2 * count:
+    full = bool(fresh) and len(ready) >= _MOST_READY
+    while full and ready and (
+            len(ready) >= _MOST_READY or ready[-1].documents <= 2 * count):
         fresh.insert(0, ready.pop())
         count += fresh[0].documents
     if fresh:
