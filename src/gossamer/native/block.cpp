@@ -179,7 +179,9 @@ Tile bsr_tile(const Blocks& w, int64_t unit, Memory& memory) {
 Tile group_tile(const Blocks& w, int64_t unit, Memory& memory) {
   const int64_t kept = w.width;
   int32_t* columns = memory.columns.get<int32_t>(kept + 1);
-  for (int64_t k = 0; k < kept; ++k) columns[k] = static_cast<int32_t>(column_of(w, unit * kept + k));
+  for (int64_t k = 0; k < kept; ++k) {
+    columns[k] = static_cast<int32_t>(column_of(w, unit * kept + k));
+  }
   const float* values = floats(w, unit * kept * w.height, kept * w.height, memory.values);
   return {values, 1, w.height, columns, kept, w.height};
 }

@@ -16,12 +16,28 @@ void copy_changed(const void* from, int64_t first, int64_t count, To* to, Change
   for (int64_t i = 0; i < count; ++i) to[i] = change(source[i]);
 }
 
+// N:4, whose places have two bits: four of them in each byte.
+template <int N>
+void columns_of_four(const uint8_t* places, int64_t count, int32_t* columns) {
+  for (int64_t i = 0; i + 4 <= count; i += 4, ++places) {
+    const int32_t first = static_cast<int32_t>(i / N * 4), byte = *places;
+    for (int j = 0; j < 4; ++j) columns[i + j] = first + j / N * 4 + (byte >> (2 * j) & 3);
+  }
+  for (int64_t i = count / 4 * 4; i < count; ++i) {
+    columns[i] = static_cast<int32_t>(i / N * 4 + (*places >> (2 * (i % 4)) & 3));
+  }
+}
+
 // The columns of one row's values; how many there are.
 int64_t columns_of(const Matrix& w, int64_t row, int32_t* columns) {
   const int64_t first = first_value(w, row);
   const int64_t end = w.starts != nullptr ? w.starts[row + 1] : first + w.kept;
   auto widen = [](auto column) { return static_cast<int32_t>(column); };
-  if (w.layout == Layout::nm) {
+  if (w.layout == Layout::nm && w.m == 4 && (w.n == 1 || w.n == 2)) {
+    const uint8_t* places = static_cast<const uint8_t*>(w.index) + row * ((2 * w.kept + 7) / 8);
+    if (w.n == 1) columns_of_four<1>(places, end - first, columns);
+    else columns_of_four<2>(places, end - first, columns);
+  } else if (w.layout == Layout::nm) {
     each_place(w, row, 0, [&](int64_t value, int64_t column) {
       columns[value - first] = static_cast<int32_t>(column);
     });

@@ -8,7 +8,7 @@
 #include <atomic>
 #include <vector>
 
-#include "driver.h"
+#include "block_driver.h"
 #include "isa.h"
 #include "lists.h"
 #include "panel_rows.h"
@@ -29,8 +29,9 @@ const PanelKernel* plain_panels() {
 
 namespace {
 
-constexpr int64_t kRows = 128;              // lists decoded at a time
-constexpr int64_t kPanelPart = 200 << 10;   // bytes of a panel that stay in the second-level cache
+constexpr int64_t kRows = 128;             // lists decoded at a time
+constexpr int64_t kDensePart = 24 << 10;   // bytes, see part_of
+constexpr int64_t kSparsePart = 48 << 10;
 
 const PanelKernel* panel_kernels() {
 #if GOSSAMER_X86
@@ -65,38 +66,45 @@ struct Product {
 };
 
 void fill(const Product& p, const Panel& panel) {
-  const int64_t cols = p.w.cols, width = panel.width();
+  const int64_t cols = p.w.cols, width = panel.width(), from = panel.first * cols;
+  if (panel.count < width) std::fill_n(panel.data, cols * width, 0.0f);
+  if (!p.x.half) {
+    const float* x = static_cast<const float*>(p.x.data) + from;
+    block_kernels().turn(x, cols, panel.count, cols, panel.data, width);
+    return;
+  }
   for (int64_t c = 0; c < cols; ++c) {
     float* out = panel.data + c * width;
-    for (int64_t i = 0; i < panel.count; ++i) out[i] = p.x[(panel.first + i) * cols + c];
-    std::fill(out + panel.count, out + width, 0.0f);
+    for (int64_t i = 0; i < panel.count; ++i) out[i] = p.x[from + i * cols + c];
   }
 }
 
-// Neighbours in y are written one after the other: strides of a large power of two would share a few
-// sets of the cache.
-template <typename Put>
-void drain_by(const Product& p, const Panel& panel, int64_t r0, int64_t rows, Put put) {
-  for (int64_t i = 0; i < panel.count; ++i) {
-    const int64_t from = (panel.first + i) * p.w.rows + r0;
-    for (int64_t r = 0; r < rows; ++r) put(r, i, from + r);
-  }
-}
-
+// Neighbours in y are written one after the other: strides of a large power of two would share a
+// few sets of the cache.
 void drain(const Product& p, const Panel& panel, int64_t r0, int64_t rows, const float* sums) {
-  float bias[kRows];
-  for (int64_t r = 0; r < rows; ++r) bias[r] = p.bias.data != nullptr ? p.bias[r0 + r] : 0.0f;
-  const int64_t width = panel.width();
-  auto value = [&](int64_t r, int64_t i) { return sums[r * width + i] + bias[r]; };
-  if (p.y_half) {
-    uint16_t* y = static_cast<uint16_t*>(p.y);
-    drain_by(p, panel, r0, rows, [&](int64_t r, int64_t i, int64_t at) {
-      y[at] = round_to_half(value(r, i));
-    });
-  } else {
-    float* y = static_cast<float*>(p.y);
-    drain_by(p, panel, r0, rows, [&](int64_t r, int64_t i, int64_t at) { y[at] = value(r, i); });
+  const int64_t width = panel.width(), from = panel.first * p.w.rows + r0;
+  if (!p.y_half) {
+    float* y = static_cast<float*>(p.y) + from;
+    block_kernels().turn(sums, width, rows, panel.count, y, p.w.rows);
+    return;
   }
+  uint16_t* y = static_cast<uint16_t*>(p.y) + from;
+  for (int64_t i = 0; i < panel.count; ++i) {
+    for (int64_t r = 0; r < rows; ++r) y[i * p.w.rows + r] = round_to_half(sums[r * width + i]);
+  }
+}
+
+void start(const Product& p, int64_t r0, int64_t rows, int64_t width, float* sums) {
+  for (int64_t r = 0; r < rows; ++r) {
+    std::fill_n(sums + r * width, width, p.bias.data != nullptr ? p.bias[r0 + r] : 0.0f);
+  }
+}
+
+// Bytes of a panel that are gone through before the next row: few enough for the first-level cache
+// where rows find many weights there, else more, for each row then reads and writes its sums.
+int64_t part_of(const Matrix& w) {
+  const int64_t nnz = w.starts != nullptr ? w.starts[w.rows] : w.rows * w.kept;
+  return 4 * nnz >= w.rows * w.cols ? kDensePart : kSparsePart;
 }
 
 void multiply_block(const Product& p, int64_t block, int64_t share) {
@@ -113,12 +121,12 @@ void multiply_block(const Product& p, int64_t block, int64_t share) {
   for (int64_t r = 0; r < rows; ++r) {
     places[r + 1] = places[r] + list_of(p.w, r0 + r, columns + places[r], values + places[r]);
   }
-  const int64_t count = static_cast<int64_t>(p.panels.size());
+  const int64_t count = static_cast<int64_t>(p.panels.size()), part = part_of(p.w);
   for (int64_t i = count * share / p.shares; i < count * (share + 1) / p.shares; ++i) {
     const Panel& panel = p.panels[i];
-    const int64_t width = panel.width(), step = std::max<int64_t>(1, kPanelPart / (4 * width));
+    const int64_t width = panel.width(), step = std::max<int64_t>(1, part / (4 * width));
     std::copy_n(places, rows, at);
-    std::memset(sums, 0, rows * width * sizeof(float));
+    start(p, r0, rows, width, sums);
     for (int64_t limit = 0; limit < p.w.cols;) {
       limit = std::min(limit + step, p.w.cols);
       panel_kernels()[panel.kernel]({columns, values, at, places + 1, rows},

@@ -10,20 +10,25 @@ from gossamer.ops.linear import cpu
 from gossamer.ops.linear.form import Form, Parts
 from gossamer.ops.linear.reference import result_dtype
 
-# From how many inputs, and up to which density, lists are quicker than dense rows made from them.
-_FROM = {"csr": (8, 0.3), "condensed": (8, 0.3), "bitmask": (16, 0.2), "nm": (16, 0.2)}
+# From how many inputs, and up to which density, lists are quicker than dense rows made from them;
+# the last is the density for _MANY inputs, which share the decoding of the lists.
+_FROM = {
+    "csr": (8, 0.3, 0.7), "condensed": (8, 0.3, 0.7), "bitmask": (16, 0.2, 0.55),
+    "nm": (16, 0.2, 0.55),
+}
+_MANY = 64
 LAYOUTS = tuple(_FROM)
 
 
 def refusal(x: Tensor, parts: Parts, form: Form) -> str | None:
     """Why the panels do not cover this input, None where they do; by metadata alone."""
-    fewest, densest = _FROM[form.layout]
+    fewest, densest, densest_of_many = _FROM[form.layout]
     batch = x.numel() // max(1, form.cols)
     if batch < fewest:
         return f"{batch} inputs are fewer than the {fewest} that fill a panel"
-    rows, cols = form.rows, form.cols
-    if parts[0].numel() > densest * rows * cols:
-        return f"over a density of {densest} dense rows are quicker"
+    limit = densest_of_many if batch >= _MANY else densest
+    if parts[0].numel() > limit * form.rows * form.cols:
+        return f"over a density of {limit} dense rows are quicker for {batch} inputs"
     refused = cpu.refusal(x, parts, form)
     if refused is not None:
         return refused
