@@ -21,7 +21,7 @@ EXACT = Seismic(pruning="none", summary_energy=1.0, rounding="up", weights="floa
 CONFIGS = st.builds(
     dataclasses.replace, st.just(EXACT), doc_cut=st.sampled_from([0, 1, 3]),
     min_cluster_size=st.integers(0, 5), centroid_fraction=st.sampled_from([0.01, 0.2, 1.0]),
-    blocks=st.sampled_from(["clustered", "consecutive"]), seed=st.integers(0, 10**6),
+    blocks=st.sampled_from(["clustered", "weight", "document"]), seed=st.integers(0, 10**6),
 )
 ISAS = [isa for isa in ("plain", "avx2") if isa in native.isas()]
 

@@ -109,10 +109,12 @@ void Blocker::run(int64_t term, const Posting* list, int64_t length, uint32_t* o
                   std::vector<uint32_t>& ends) {
   draw(list, length, plan_.seed * 0x100000001b3u + static_cast<uint64_t>(term));
   const size_t count = centroids_.size();
-  if (!plan_.clustered) {
+  if (plan_.order != 0) {
     std::vector<Posting> sorted(list, list + length);
-    std::stable_sort(sorted.begin(), sorted.end(),
-                     [](const Posting& a, const Posting& b) { return a.weight > b.weight; });
+    if (plan_.order == 1) {
+      std::stable_sort(sorted.begin(), sorted.end(),
+                       [](const Posting& a, const Posting& b) { return a.weight > b.weight; });
+    }
     for (int64_t i = 0; i < length; ++i) out[i] = sorted[i].document;
     for (size_t b = 0; b < count; ++b) {
       ends.push_back(static_cast<uint32_t>(length * static_cast<int64_t>(b + 1) /

@@ -27,7 +27,7 @@ struct Plan {
   int64_t smallest;    // blocks up to this size are dissolved
   int64_t cut;         // entries by which a document seeks its block; 0: all
   float energy;        // share of a summary's mass that is kept
-  bool clustered;      // else blocks are runs of the list by falling weight
+  int64_t order;       // of blocks: 0 by likeness, 1 runs by falling weight, 2 runs as they come
   bool up;             // summaries are rounded up
   uint64_t seed;
 };

@@ -149,11 +149,11 @@ nb::object scales_of(Build& b) {
 // members and codes.
 nb::tuple build(int64_t count, int64_t vocabulary, const Addresses& rows, bool wide,
                 const std::vector<int64_t>& sizes, const std::vector<double>& shares,
-                bool clustered, bool up, int64_t threads) {
+                int64_t order, bool up, int64_t threads) {
   Build b{{count, vocabulary, at<const int64_t>(rows.at(0)), at<const void>(rows.at(1)),
            at<const float>(rows.at(2)), wide},
           {sizes.at(0), sizes.at(1), shares.at(0), sizes.at(2), sizes.at(3),
-           static_cast<float>(shares.at(1)), clustered, up, static_cast<uint64_t>(sizes.at(4))},
+           static_cast<float>(shares.at(1)), order, up, static_cast<uint64_t>(sizes.at(4))},
           {}, {}, {}, {}, {}, {}, {}};
   {
     const nb::gil_scoped_release release;

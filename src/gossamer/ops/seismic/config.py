@@ -32,8 +32,8 @@ class Seismic:
                                  ] = 0.1
     min_cluster_size: Annotated[int, at.Ge(0), "blocks up to this size are dissolved"] = 2
     doc_cut: Annotated[int, at.Ge(0), "entries by which a document seeks its block; 0: all"] = 15
-    blocks: Annotated[Literal["clustered", "consecutive"], "by likeness, or runs by weight"
-                      ] = "clustered"
+    blocks: Annotated[Literal["clustered", "weight", "document"],
+                      "by likeness, or runs of a list by weight or by document"] = "clustered"
     summary_energy: Annotated[float, at.Gt(0), at.Le(1), "share of a summary that is kept"] = 0.4
     rounding: Annotated[Literal["nearest", "up"], "of the 8-bit codes of summaries"] = "nearest"
     weights: Annotated[Literal["float16", "float32"], "weights that documents are scored by"

@@ -17,6 +17,7 @@ from gossamer.ops.seismic.config import Seismic
 __all__ = ["BlockedLists", "build"]
 
 _MOST_BLOCKS = 65_535
+_ORDERS = ("clustered", "weight", "document")  # by the number that they have in native code
 _MOST_DOCUMENTS = 2**31 - 1
 
 
@@ -112,7 +113,7 @@ def build(rows: Rows, config: Seismic | None = None, *, threads: int = 1) -> Blo
         terms.dtype == np.uint32,
         [kept, longest, config.min_cluster_size, config.doc_cut, config.seed],
         [config.centroid_fraction, config.summary_energy],
-        config.blocks == "clustered", config.rounding == "up", threads,
+        _ORDERS.index(config.blocks), config.rounding == "up", threads,
     )
     names = [field.name for field in fields(BlockedLists)]
     arrays = dict(zip(names, [*made, starts, terms, weights], strict=False))

@@ -2,5 +2,6 @@
 
 from gossamer.retrieval.systems.bm25 import BM25
 from gossamer.retrieval.systems.flops_sparse_embeddings import FlopsSparseEmbeddings
+from gossamer.retrieval.systems.seismic import Seismic
 
-__all__ = ["BM25", "FlopsSparseEmbeddings"]
+__all__ = ["BM25", "FlopsSparseEmbeddings", "Seismic"]
