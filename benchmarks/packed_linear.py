@@ -30,7 +30,7 @@ from torch import Tensor
 
 from gossamer import native
 from gossamer.core import Keep, Support, nm, rows, select, unstructured
-from gossamer.layout import Packed, pack, unpack
+from gossamer.layout import Packed, pack, quantise, unpack
 from gossamer.ops import PackedLinear, linear
 
 Run = Callable[[], object]
@@ -219,6 +219,76 @@ def compare(weight: Tensor, cases: dict[str, Packed], threads: int, rounds: int)
     }
 
 
+def int8_runs(weight: Tensor, x: Tensor, threads: int) -> dict[str, Run]:
+    """Every dense product of 8-bit weights that is installed; the dynamic ones round x too."""
+    scale = weight.float().abs().amax(1) / 127
+    whole = (weight.float() / scale[:, None]).round().to(torch.int8)
+    wide, rounded = x.float(), scale.bfloat16()
+    stored = torch.ops.quantized.linear_prepack(
+        torch.quantize_per_channel(weight.float(), scale.double(), torch.zeros(len(scale)).long(),
+                                   0, torch.qint8), None)
+    found: dict[str, Run] = {
+        "int8 torch, bf16 x": lambda: torch._weight_int8pack_mm(x, whole, rounded),
+        "int8 torch, dynamic": lambda: torch.ops.quantized.linear_dynamic(wide, stored, True),
+    }
+    if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx"):
+        found["int8 onnxruntime, dynamic"] = onnxruntime_int8_run(whole, wide, threads)
+    return found
+
+
+def onnxruntime_int8_run(whole: Tensor, x: Tensor, threads: int) -> Run:
+    """onnxruntime's integer product: x to 8 bits, whole numbers back to floats."""
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    (out, width), node = whole.shape, helper.make_node
+    graph = helper.make_graph(
+        [node("DynamicQuantizeLinear", ["x"], ["q", "step", "zero"]),
+         node("MatMulInteger", ["q", "w", "zero"], ["whole"]),
+         node("Cast", ["whole"], ["wide"], to=TensorProto.FLOAT),
+         node("Mul", ["wide", "step"], ["y"])], "int8",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(x.shape))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [x.shape[0], out])],
+        [helper.make_tensor("w", TensorProto.INT8, [width, out],
+                            whole.t().contiguous().numpy().tobytes(), raw=True)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 9
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    array = x.numpy()
+    return lambda: session.run(None, {"x": array})
+
+
+def compare_int8(weight: Tensor, threads: int, rounds: int) -> dict:
+    """Codes of 8 bits against the fastest dense products of 8 and of 16 bits, batch 1."""
+    torch.set_num_threads(threads)
+    x = torch.randn(1, weight.shape[1]).bfloat16()
+    wide, narrow = dense_runs(weight, x, threads), int8_runs(weight, x, threads)
+    cases = {f"bitmask_int8 {round(100 - 100 * kept)} %": quantise(
+        weight, Support.of(torch.rand(weight.shape) < kept)) for kept in (0.5, 0.4, 0.3)}
+    runs: dict[str, Run] = {**wide, **narrow}
+    size = weight.numel() * weight.element_size()
+    runs["read"] = lambda: native.core.read(weight.data_ptr(), size, threads)
+    for name, packed in cases.items():
+        runs[name] = lambda packed=packed: linear(x, packed)
+    times = interleave(runs, rounds)
+    least = {name: min(t) for name, t in times.items()}
+    fastest, of_bytes = (min(some, key=lambda name: least[name]) for some in (wide, narrow))
+    table = {name: figures(name, times, fastest) for name in (*wide, *narrow, *cases)}
+    for name, packed in cases.items():
+        over = figures(name, times, of_bytes)
+        table[name] |= {
+            "bytes": packed.nbytes, "median ratio, int8": over["median ratio"],
+            "ratio of least, int8": over["ratio of least"],
+            "bytes limit": round(packed.nbytes / size * least["read"] / least[name], 3),
+        }
+    return {"threads": threads, "fastest dense": fastest, "fastest dense int8": of_bytes,
+            "read GB/s": round(size / least["read"] / 1e9, 1), "table": table}
+
+
 def figures(name: str, times: dict[str, list[float]], fastest: str) -> dict:
     """Least and median time, and how many times faster than the fastest dense product."""
     ratios = [dense / own for dense, own in zip(times[fastest], times[name])]
@@ -288,6 +358,7 @@ def main() -> None:
     weight = torch.randn(shape).bfloat16()
     cases = packed_cases(weight)
     result["batch 1"] = [compare(weight, cases, threads, rounds) for threads in args.threads]
+    result["int8, batch 1"] = [compare_int8(weight, threads, rounds) for threads in args.threads]
     small = torch.randn(1024, 1024).bfloat16() if args.quick else weight[:4096].clone()
     support = select(small.float().abs(), unstructured(), Keep.fraction(0.5))
     result["by batch, 50 % bitmask, ms"] = batches(small, pack(small, support, "bitmask"), rounds)

@@ -87,7 +87,7 @@ def test_it_equals_the_product_of_the_dequantised(
 @pytest.mark.parametrize("layout", NAMES)
 def test_long_rows_whose_sums_nearly_overflow(isa: str, layout: str) -> None:
     for sign in (1.0, -1.0):
-        weight = sign * torch.ones(3, 4096 * 3 + 64)
+        weight = sign * torch.ones(3, 16384 * 2 + 64)
         support = Support.full(3, weight.shape[1])
         if layout.startswith("nm"):
             support = select(torch.rand(weight.shape), nm(2, 4))
@@ -136,7 +136,7 @@ def test_nothing_falls_back_and_explain_says_so(layout: str) -> None:
             for dtype in (FLOAT, HALF):
                 layer(torch.randn(2, batch, 16)[:, ::1].transpose(0, 1).to(dtype))
     assert not seen
-    isa = native.isa().replace("avx512", "avx2")
+    isa = native.isa()
     assert explain(torch.randn(1, 16), layer.packed).startswith(f"{isa} kernel for")
     assert explain(torch.randn(70, 16), layer.packed).startswith(f"{isa} expansion of")
     assert explain(torch.randn(1, 16).double(), layer.packed).startswith("reference")

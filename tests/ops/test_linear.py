@@ -168,8 +168,11 @@ def test_other_dtypes_take_the_reference(dtype: torch.dtype) -> None:
 def test_threads_do_not_change_a_bit(isa: str) -> None:
     support = Support.of(torch.rand(301, 1000) < 0.5)
     before = torch.get_num_threads()
-    for layout in ("bitmask", "csr", "dense"):
-        packed = pack(torch.randn(301, 1000), support, layout, HALF)
+    uneven = Support.of(torch.rand(301, 1000) < torch.rand(301, 1) ** 3)
+    cases = [("bitmask", support, HALF), ("dense", support, HALF)]
+    cases += [("csr", uneven, dtype) for dtype in (HALF, FLOAT)]
+    for layout, kept, dtype in cases:
+        packed = pack(torch.randn(301, 1000), kept, layout, dtype)
         for batch in (1, 7):
             x, results = torch.randn(batch, 1000), []
             for threads in (1, 2, 5):

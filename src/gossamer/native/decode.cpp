@@ -243,7 +243,7 @@ class Stack {
                      const float* bias, float* y, Mine& mine) {
     const bool split = token.kernels->order(w) == Order::split;
     const float* x = mine.arranged.get();
-    const Input input{split ? nullptr : x, split ? x : nullptr};
+    const Input input{split ? nullptr : x, split ? x : nullptr, {}};
     token.kernels->gemv(w, input, r0, r1, y, reinterpret_cast<char*>(mine.scratch.get()));
     for (int64_t r = r0; bias != nullptr && r < r1; ++r) y[r] += bias[r];
   }

@@ -56,14 +56,15 @@ inline uint16_t round_to_half(float value) {
 // The kernels of the instruction set in force.
 const Kernels& kernels();
 
-// Those for this matrix: AVX-512 has none of its own for weights on a grid, and takes AVX2's.
-const Kernels& kernels_of(const Matrix& w);
-
 // First row of a part, where rows are shared out by their bytes.
 int64_t split_row(const Matrix& w, int64_t part, int64_t parts);
 
 // One row of x, padded with zeros, in the order of columns for this many lanes; 0 is natural order.
 void arrange(const Array& x, int64_t from, int64_t cols, int lanes, float* out);
+
+// One row of x as digits in memory of so many floats; false where it has no such form.
+int64_t digit_floats(int64_t cols);
+bool arrange_digits(const Array& x, const Matrix& w, float* memory, Digits* out);
 
 // rows, cols, values a row (where equal), values in all, N and M of layout nm
 using Shape = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>;

@@ -49,13 +49,6 @@ const Kernels& kernels() {
   return plain_kernels();
 }
 
-const Kernels& kernels_of(const Matrix& w) {
-#if GOSSAMER_X86
-  if (w.grid.bits != 0 && current_isa() == Isa::avx512) return avx2_kernels();
-#endif
-  return kernels();
-}
-
 namespace {
 
 // Bytes of the rows before this one, the measure by which rows are shared out.
@@ -102,16 +95,21 @@ namespace {
 
 Input input_of(const Call& call, const Kernels& k, float* buffer) {
   const int64_t cols = call.w.cols;
-  if (k.order(call.w) == Order::split) {
+  const Order order = k.order(call.w);
+  if (order == Order::split) {
     arrange(call.x, 0, cols, k.lanes, buffer);
-    return {nullptr, buffer};
+    return {nullptr, buffer, {}};
+  }
+  Digits digits{};
+  if (order == Order::digits && arrange_digits(call.x, call.w, buffer, &digits)) {
+    return {nullptr, nullptr, digits};
   }
   const bool aligned = reinterpret_cast<uintptr_t>(call.x.data) % kCacheLine == 0;
   if (!call.x.half && aligned && cols % kPad == 0) {
-    return {static_cast<const float*>(call.x.data), nullptr};
+    return {static_cast<const float*>(call.x.data), nullptr, {}};
   }
   arrange(call.x, 0, cols, 0, buffer);
-  return {buffer, nullptr};
+  return {buffer, nullptr, {}};
 }
 
 // Adds the bias to columns [r0, r1) of the sums, and rounds them where y is bfloat16.
@@ -178,9 +176,9 @@ int64_t parts_of(const Matrix& w, int64_t batch, int64_t threads) {
 
 void multiply(const Call& call) {
   static thread_local Scratch input_memory, sum_memory;
-  const Kernels& k = kernels_of(call.w);
+  const Kernels& k = kernels();
   const int64_t width = padded(call.w.cols);
-  float* buffer = input_memory.get<float>(call.batch * width);
+  float* buffer = input_memory.get<float>(std::max(call.batch * width, digit_floats(call.w.cols)));
   Shared all{&call, &k, {}, buffer, nullptr, parts_of(call.w, call.batch, call.threads)};
   if (call.batch == 1) {
     all.input = input_of(call, k, buffer);
@@ -205,7 +203,7 @@ struct Expansion {
 void expand_part(void* context, int64_t part) {
   static thread_local Scratch memory;
   const Expansion& job = *static_cast<const Expansion*>(context);
-  const Kernels& k = kernels_of(job.w);
+  const Kernels& k = kernels();
   const int64_t cols = job.w.cols, width = padded(cols);
   float* row = memory.get<float>(width + k.scratch(job.w) / 4 + 16);
   const int64_t r1 = job.count * (part + 1) / job.parts;

@@ -42,16 +42,28 @@ struct Matrix {
   Grid grid;
 };
 
+// x as multiples of a step: four digits of a whole number in base 256, each a signed byte. Each 64
+// columns are four runs of 64, one for each digit, the lowest first.
+struct Digits {
+  const int8_t* places;  // null where there are none
+  // For every part of kPart columns (fewer at the end of a run of the grid), for each digit: the
+  // digits added up by the lane of 4 columns that multiplies them, 16 lanes.
+  const int32_t* sums;
+  float step;
+};
+
 // One input vector in the orders that kernels ask for; each is padded with zeros to a multiple of
 // kPad columns, and those not asked for are null.
 struct Input {
   const float* natural;   // as it is
   const float* split;     // in runs of 2 * lanes: first the even, then the odd columns
+  Digits digits;          // as whole numbers, where x is finite
 };
 
-enum class Order { natural, split };
+enum class Order { natural, split, digits };
 
 constexpr int64_t kPad = 64;      // columns
+constexpr int64_t kPart = 16384;  // columns of which products of a code and a digit fit 32 bits
 constexpr int64_t kStreams = 8;   // most row streams that a kernel reads at once
 constexpr int64_t kSlack = 64;    // bytes that kernels may read on either side of a row's values
 

@@ -1,89 +1,27 @@
-// The kernels for AVX-512 (F, BW, DQ, VL, VBMI2).
+// The kernels for AVX-512 (F, BW, DQ, VL, VBMI2, VNNI).
 //
 // bfloat16 is widened to float by a shift and a mask. The dot instruction of AVX512-BF16 was tried
 // in its place and is no quicker: it shares a port with the expand.
 #include <immintrin.h>
 
+#include "codes_avx512.h"
+#include "columns_avx512.h"
+#include "expand_avx512.h"
 #include "linear.h"
 
 namespace gossamer {
 
-// How far ahead of its loads a stream is fetched, in bytes. A row of packed values is about as long
-// as a page, where the hardware's own prefetch stops.
-constexpr int kAhead = 2048, kAheadDense = 1024;
-
-static inline void fetch(const void* p, int ahead) {
-  _mm_prefetch(static_cast<const char*>(p) + ahead, _MM_HINT_T0);
-}
-
-// The load must stay apart from the expand that follows: folded into one instruction it is run
-// from microcode on Zen 4 and 5, eight to ten times slower.
-static inline __m512i load_apart(const void* p) {
-  __m512i v = _mm512_loadu_si512(p);
-  asm("" : "+v"(v));
-  return v;
-}
-
-static inline __m512 widen16(__m256i packed) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(packed), 16));
-}
-
-// Sums of products of 32 bfloat16 with x, whose even columns stand before the odd ones.
-static inline void multiply32(__m512i v, const float* x, __m512 sum[2]) {
-  const __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(v, 16));
-  const __m512 odd =
-      _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
-  sum[0] = _mm512_fmadd_ps(even, _mm512_load_ps(x), sum[0]);
-  sum[1] = _mm512_fmadd_ps(odd, _mm512_load_ps(x + 16), sum[1]);
-}
-
-// Scratch of one stream: a copy of a row's values, then a row's mask bits.
-static int64_t stream_bytes(const Matrix& w) { return row_copy_bytes(w) + bits_bytes(w); }
-
 static int64_t scratch_bytes(const Matrix& w) {
   const bool sparse = w.layout == Layout::bitmask || w.layout == Layout::nm;
-  return sparse ? kStreams * stream_bytes(w) : 0;
+  const int64_t row = w.grid.bits != 0 ? padded(w.cols) * 4 : 0;
+  return sparse ? kStreams * stream_bytes(w) + row : 0;
 }
 
 static Order x_order(const Matrix& w) {
+  if (w.grid.bits != 0) return runs_are_whole(w, kCodeStep) ? Order::digits : Order::natural;
   if (!w.half || w.layout == Layout::csr || w.layout == Layout::condensed) return Order::natural;
   return Order::split;
 }
-
-// 2:4: each index byte holds two groups of two places; each nibble becomes four mask bits.
-static void two_four_to_bits(const uint8_t* index, int64_t bytes, uint8_t* bits) {
-  const __m512i masks = _mm512_broadcast_i32x4(
-      _mm_setr_epi8(1, 3, 5, 9, 3, 2, 6, 10, 5, 6, 4, 12, 9, 10, 12, 8));
-  const __m512i low = _mm512_set1_epi8(15);
-  for (int64_t j = 0; j < bytes; j += 64) {
-    const int64_t left = bytes - j;
-    const __mmask64 there = left < 64 ? (uint64_t{1} << left) - 1 : ~uint64_t{0};
-    const __m512i v = _mm512_maskz_loadu_epi8(there, index + j);
-    const __m512i first = _mm512_shuffle_epi8(masks, _mm512_and_si512(v, low));
-    const __m512i second =
-        _mm512_shuffle_epi8(masks, _mm512_and_si512(_mm512_srli_epi16(v, 4), low));
-    const __m512i both = _mm512_or_si512(first, _mm512_slli_epi16(second, 4));
-    _mm512_mask_storeu_epi8(bits + j, there, both);
-  }
-}
-
-static const uint8_t* row_bits(const Matrix& w, int64_t row, char* scratch) {
-  if (w.layout == Layout::bitmask) {
-    return static_cast<const uint8_t*>(w.index) + row * row_bytes(w);
-  }
-  uint8_t* bits = reinterpret_cast<uint8_t*>(scratch + row_copy_bytes(w));
-  if (w.n == 2 && w.m == 4 && w.cols % 8 == 0) {
-    const int64_t bytes = w.kept / 4;
-    two_four_to_bits(static_cast<const uint8_t*>(w.index) + row * bytes, bytes, bits);
-  } else {
-    places_to_bits(w, row, bits);
-  }
-  return bits;
-}
-
-struct Rows {
-  int64_t row, stride;
-};
 
 template <int S>
 struct Streams {
@@ -210,71 +148,25 @@ static inline void dense_float(const Matrix& w, const Input& x, Rows rows, float
   }
 }
 
-// Sixteen values of a row with their columns, those outside the mask as zeros.
-static inline __m512 sixteen_columns(const Matrix& w, int64_t i, __mmask16 m, const float* x,
-                                     __m512 sum) {
-  const __m512i at =
-      w.wide ? _mm512_maskz_loadu_epi32(m, static_cast<const int32_t*>(w.index) + i)
-             : _mm512_cvtepu16_epi32(
-                   _mm256_maskz_loadu_epi16(m, static_cast<const uint16_t*>(w.index) + i));
-  const __m512 values =
-      w.half ? widen16(_mm256_maskz_loadu_epi16(m, static_cast<const uint16_t*>(w.values) + i))
-             : _mm512_maskz_loadu_ps(m, static_cast<const float*>(w.values) + i);
-  return _mm512_fmadd_ps(values, _mm512_mask_i32gather_ps(_mm512_setzero_ps(), m, at, x, 4), sum);
-}
+static void product(const float* w, int64_t ldw, int64_t rows, const float* x, int64_t ldx,
+                    int64_t batch, int64_t width, float* y, int64_t ldy);
 
-// Thirty-two bfloat16 values of a row with their 16-bit columns: the even ones, then the odd ones,
-// which takes shifts and masks where widening in order would wait for the port of the gathers.
-static inline void thirty_two_columns(const void* values, const void* index, const float* x,
-                                      __m512 sum[2]) {
-  const __m512i v = _mm512_loadu_si512(values), at = _mm512_loadu_si512(index);
-  const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000));
-  const __m512 even_x = _mm512_i32gather_ps(_mm512_andnot_si512(high, at), x, 4);
-  const __m512 odd_x = _mm512_i32gather_ps(_mm512_srli_epi32(at, 16), x, 4);
-  sum[0] = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32(v, 16)), even_x, sum[0]);
-  sum[1] = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_and_si512(v, high)), odd_x, sum[1]);
-}
-
-static void columns(const Matrix& w, const Input& x, Rows rows, float* y, char*) {
-  const int64_t begin = first_value(w, rows.row), step = w.wide ? 4 : 2;
-  const int64_t end = w.starts != nullptr ? w.starts[rows.row + 1] : begin + w.kept;
-  const char* index = static_cast<const char*>(w.index);
-  const char* values = static_cast<const char*>(w.values);
-  __m512 sum[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-  int64_t i = begin;
-  for (; i + 32 <= end; i += 32) {
-    fetch(index + i * step, kAheadDense);
-    fetch(values + i * value_bytes(w), kAheadDense);
-    if (!w.half) fetch(values + i * 4 + 64, kAheadDense);
-    if (w.half && !w.wide) {
-      thirty_two_columns(values + i * 2, index + i * 2, x.natural, sum);
-      continue;
-    }
-    sum[0] = sixteen_columns(w, i, 0xffff, x.natural, sum[0]);
-    sum[1] = sixteen_columns(w, i + 16, 0xffff, x.natural, sum[1]);
-  }
-  for (; i < end; i += 16) {
-    const __mmask16 m =
-        end - i < 16 ? static_cast<__mmask16>((1u << (end - i)) - 1) : __mmask16{0xffff};
-    sum[0] = sixteen_columns(w, i, m, x.natural, sum[0]);
-  }
-  y[rows.row] = _mm512_reduce_add_ps(_mm512_add_ps(sum[0], sum[1]));
-}
-
-using RowKernel = void (*)(const Matrix& w, const Input& x, Rows rows, float* y, char* scratch);
-
-// All rows of a range: S streams at a time, then what is left one by one.
-template <int S, RowKernel many, RowKernel one>
-static void walk(const Matrix& w, const Input& x, int64_t r0, int64_t r1, float* y,
-                 char* scratch) {
-  const int64_t segment = (r1 - r0) / S;
-  for (int64_t i = 0; i < segment; ++i) many(w, x, {r0 + i, segment}, y, scratch);
-  for (int64_t row = r0 + S * segment; row < r1; ++row) one(w, x, {row, 0}, y, scratch);
+// Codes whose scales change inside of a step, or inputs that are not finite.
+static void expanded_row(const Matrix& w, const Input& x, Rows rows, float* y, char* scratch) {
+  const int64_t width = padded(w.cols);
+  float* row = reinterpret_cast<float*>(scratch + kStreams * stream_bytes(w));
+  expand_grid(w, rows.row, row, scratch);
+  y[rows.row] = 0.0f;
+  product(row, width, 1, x.natural, width, 1, width, y + rows.row, 1);
 }
 
 static void gemv(const Matrix& w, const Input& x, int64_t r0, int64_t r1, float* y, char* t) {
   const bool bits = w.layout == Layout::bitmask || w.layout == Layout::nm;
-  if (w.layout == Layout::dense && w.half) {
+  if (w.grid.bits != 0 && x.digits.places != nullptr) {
+    walk<4, codes<4>, codes<1>>(w, x, r0, r1, y, t);
+  } else if (w.grid.bits != 0) {
+    walk<1, expanded_row, expanded_row>(w, x, r0, r1, y, t);
+  } else if (w.layout == Layout::dense && w.half) {
     walk<4, dense_half<4>, dense_half<1>>(w, x, r0, r1, y, t);
   } else if (w.layout == Layout::dense) {
     walk<4, dense_float<4>, dense_float<1>>(w, x, r0, r1, y, t);
@@ -283,7 +175,7 @@ static void gemv(const Matrix& w, const Input& x, int64_t r0, int64_t r1, float*
   } else if (bits) {
     walk<4, bitmask_float<4>, bitmask_float<1>>(w, x, r0, r1, y, t);
   } else {
-    walk<1, columns, columns>(w, x, r0, r1, y, t);
+    gemv_columns(w, x, r0, r1, y, t);
   }
 }
 
@@ -311,6 +203,10 @@ static void expand_bits(const Matrix& w, int64_t row, float* out, char* scratch)
 }
 
 static void expand(const Matrix& w, int64_t row, float* out, char* scratch) {
+  if (w.grid.bits != 0) {
+    expand_grid(w, row, out, scratch);
+    return;
+  }
   if (w.layout == Layout::bitmask || w.layout == Layout::nm) {
     expand_bits(w, row, out, scratch);
     return;

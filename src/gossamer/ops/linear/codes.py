@@ -32,8 +32,7 @@ def refusal(x: Tensor, parts: Parts, form: Form) -> str | None:
 
 def account(x: Tensor, form: Form) -> str:
     """Which of the two ways `product` goes, and why."""
-    # AVX-512 has no kernels of its own for codes and runs those of AVX2.
-    return cpu.account(x, form).replace("avx512", "avx2", 1)
+    return cpu.account(x, form)
 
 
 def product(x: Tensor, parts: Parts, bias: Tensor | None, form: Form) -> Tensor:
