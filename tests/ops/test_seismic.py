@@ -81,12 +81,12 @@ def test_without_cuts_the_answer_is_exact(count, vocabulary, length, k, config) 
 
 
 def test_exact_on_planted_vectors(isa) -> None:
-    rows, queries = planted(0, 2500, 20, 30_522)
+    rows, queries = planted(0, 1500, 20, 30_522)
     check_exact(rows, queries, 10, dataclasses.replace(EXACT, centroid_fraction=0.02, doc_cut=5))
 
 
 def test_exact_with_wide_terms(isa) -> None:
-    rows, queries = planted(1, 1000, 10)
+    rows, queries = planted(1, 500, 10)
     wide = [as_rows((r.starts, r.terms.astype(np.int64) * 20, r.weights), 100_000)
             for r in (rows, queries)]
     assert wide[0].terms.dtype == np.uint32

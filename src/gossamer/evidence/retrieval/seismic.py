@@ -140,8 +140,8 @@ def _parts(trial: Trial, verdicts: Verdicts) -> dict[str, Any]:
     reached = trial.recall(linked.search(trial.queries, K, knn=10, **low["knobs"]))
     verdicts.at_least("recall of the setting of 0.90 with 10 neighbours", reached,
                       low["recall"] + 0.02)
-    return {"mean block": mean, "clustered": ours, "share of runs of documents": share, "runs of documents": runs["document"],
-            "runs by weight": runs["weight"],
+    return {"mean block": mean, "clustered": ours, "share of runs of documents": share,
+            "runs of documents": runs["document"], "runs by weight": runs["weight"],
             "first list in stored order": float(unsorted.scored.mean()),
             "setting of 0.90": low, "the same with 10 neighbours": reached}
 
