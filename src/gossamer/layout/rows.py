@@ -115,27 +115,42 @@ def _from_tensor(data: torch.Tensor, vocabulary: int | None) -> Rows:
 
 def _from_lists(rows: Sequence[Any], vocabulary: int | None) -> Rows:
     starts = np.zeros(len(rows) + 1, np.int64)
-    terms: list[int] = []
-    weights: list[float] = []
+    terms: list[Any] = []
+    weights: list[Any] = []
     for i, row in enumerate(rows):
-        pairs = row.items() if isinstance(row, Mapping) else row
         try:
-            for term, weight in pairs:
-                if isinstance(term, float):
-                    raise TypeError
-                terms.append(int(term))
-                weights.append(float(weight))
+            if isinstance(row, Mapping):
+                terms.extend(row.keys())
+                weights.extend(row.values())
+            else:
+                for term, weight in row:
+                    terms.append(term)
+                    weights.append(weight)
         except (TypeError, ValueError):
-            raise DataError(
-                f"Row {i} is not a mapping from term to weight nor a list of (term, weight) pairs "
-                "of an integer and a number."
-            ) from None
+            raise _no_row(i) from None
         starts[i + 1] = len(terms)
+    whole = np.array(terms) if terms else np.zeros(0, np.int64)
+    if whole.dtype.kind not in "iu" or whole.ndim != 1:
+        _find_bad(terms, starts, (int, np.integer))
+        raise DataError(f"A term of {max(terms, key=abs)} is out of range.")
     try:
-        wide = np.array(terms, np.int64)
-    except OverflowError:
-        raise DataError(f"A term of {max(terms, key=abs)} is out of range.") from None
-    return _checked(starts, wide, np.array(weights, np.float64), vocabulary)
+        return _checked(starts, whole, np.array(weights, np.float64), vocabulary)
+    except (TypeError, ValueError):
+        _find_bad(weights, starts, (int, float, np.number))
+        raise
+
+
+def _find_bad(values: Sequence[Any], starts: NDArray[np.int64], kinds: tuple[type, ...]) -> None:
+    for at, value in enumerate(values):
+        if not isinstance(value, kinds):
+            raise _no_row(int(np.searchsorted(starts, at, side="right")) - 1)
+
+
+def _no_row(i: int) -> DataError:
+    return DataError(
+        f"Row {i} is not a mapping from term to weight nor a list of (term, weight) pairs of an "
+        "integer and a number."
+    )
 
 
 def _checked(
