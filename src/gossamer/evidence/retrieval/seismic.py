@@ -130,7 +130,7 @@ def _parts(trial: Trial, verdicts: Verdicts) -> dict[str, Any]:
         for order in ("document", "weight")}
     share = ours["scored"] / runs["document"]["scored"]
     verdicts.at_most("documents scored at recall 0.95, of those with runs of documents",
-                     share, 0.97)
+                     share, 0.7)
     unsorted = SeismicSearcher(lists).search(
         trial.queries, K, first_sorted=False, **ours["knobs"])
     verdicts.true("an ordered first list scores fewer documents",
