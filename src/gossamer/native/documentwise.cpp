@@ -6,14 +6,7 @@ namespace gossamer::documentwise {
 void Meeting::offer(uint32_t document, double score) {
   if (score <= threshold || !may_be_found(document)) return;
   std::vector<Hit>& top = worker.top;
-  const Hit hit{score, lists.first + document};
-  if (static_cast<int64_t>(top.size()) == k) {
-    std::pop_heap(top.begin(), top.end(), better);
-    top.back() = hit;
-  } else {
-    top.push_back(hit);
-  }
-  std::push_heap(top.begin(), top.end(), better);
+  gossamer::offer(top, k, Hit{score, lists.first + document});
   // Documents come in rising order, so one of equal score would not be before this one.
   if (static_cast<int64_t>(top.size()) == k) threshold = std::max(threshold, top.front().score);
 }

@@ -6,6 +6,8 @@
 #include <limits>
 #include <vector>
 
+#include "hits.h"
+
 namespace gossamer::documentwise {
 
 constexpr int64_t kBlock = 64;  // postings whose largest weight is stored
@@ -40,14 +42,7 @@ struct Query {
   const float* weights;
 };
 
-struct Hit {
-  double score;
-  int64_t document;
-};
-
-inline bool better(const Hit& a, const Hit& b) {
-  return a.score != b.score ? a.score > b.score : a.document < b.document;
-}
+using Hit = HitOf<double>;
 
 struct Cost {
   int64_t postings = 0, scored = 0, blocks = 0;

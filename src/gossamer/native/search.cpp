@@ -152,17 +152,6 @@ bool sums_from(Meeting& m, float units, uint32_t missing, int64_t room, int64_t*
   return true;
 }
 
-void offer(std::vector<Hit>& top, int64_t k, const Hit& hit) {
-  if (static_cast<int64_t>(top.size()) < k) {
-    top.push_back(hit);
-    std::push_heap(top.begin(), top.end(), better);
-  } else if (better(hit, top.front())) {
-    std::pop_heap(top.begin(), top.end(), better);
-    top.back() = hit;
-    std::push_heap(top.begin(), top.end(), better);
-  }
-}
-
 float threshold(const Worker& w, int64_t k) {
   return static_cast<int64_t>(w.top.size()) < k ? -std::numeric_limits<float>::infinity()
                                                 : w.top.front().score;
@@ -199,7 +188,7 @@ void score_pool(Worker& w, const Knobs& knobs, const SearchKernels& kernels, flo
     if (i + kAhead < count) fetch_row(*w.pool[i + kAhead].segment, w.pool[i + kAhead].document);
     const float score = kernels.score(*p.segment, p.document, w.query.data());
     ++cost.scored;
-    offer(w.top, knobs.k, {score, p.segment->first + p.document});
+    offer(w.top, knobs.k, Hit{score, p.segment->first + p.document});
   }
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "hits.h"
 #include "postings.h"
 #include "search_lists.h"
 
@@ -16,15 +17,7 @@ struct Knobs {
   bool exact;
 };
 
-struct Hit {
-  float score;
-  int64_t document;
-};
-
-// A hit before another: the higher score, and of equal ones the earlier document.
-inline bool better(const Hit& a, const Hit& b) {
-  return a.score != b.score ? a.score > b.score : a.document < b.document;
-}
+using Hit = HitOf<float>;
 
 struct Cost {
   int64_t postings;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "hits.h"
 #include "postings.h"
 
 namespace gossamer::seismic {
@@ -54,14 +55,7 @@ struct Visit {
   int64_t term, postings, blocks, opened, entries, scored;
 };
 
-struct Hit {
-  float score;
-  int64_t document;
-};
-
-inline bool better(const Hit& a, const Hit& b) {
-  return a.score != b.score ? a.score > b.score : a.document < b.document;
-}
+using Hit = HitOf<float>;
 
 // Memory of one thread; `query` and `seen` are all zero between searches.
 struct Worker {

@@ -26,18 +26,6 @@ float threshold(const Meeting& m) {
              : m.w.top.front().score;
 }
 
-void offer(Meeting& m, const Hit& hit) {
-  std::vector<Hit>& top = m.w.top;
-  if (static_cast<int64_t>(top.size()) < m.knobs.k) {
-    top.push_back(hit);
-  } else {
-    if (!better(hit, top.front())) return;
-    std::pop_heap(top.begin(), top.end(), better);
-    top.back() = hit;
-  }
-  std::push_heap(top.begin(), top.end(), better);
-}
-
 // True once for each document that may be found.
 bool take(Meeting& m, uint32_t d) {
   uint64_t& word = m.w.seen[d >> 6];
@@ -73,7 +61,7 @@ int64_t score(Meeting& m, const uint32_t* documents, int64_t count) {
   for (size_t i = 0; i < batch.size(); ++i) {
     if (i + kAhead < batch.size()) fetch_row(rows, batch[i + kAhead]);
     const float value = m.kernels.score(rows, batch[i], m.w.query.data());
-    offer(m, {value, rows.first + batch[i]});
+    offer(m.w.top, m.knobs.k, Hit{value, rows.first + batch[i]});
   }
   return static_cast<int64_t>(batch.size());
 }
